@@ -1,0 +1,324 @@
+package artifact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/confine-dev/confine/pkg/artifact/pack"
+	"github.com/confine-dev/confine/pkg/artifact/reference"
+	"github.com/confine-dev/confine/pkg/artifact/trust"
+	"github.com/confine-dev/confine/pkg/profile"
+	"github.com/confine-dev/confine/pkg/reason"
+)
+
+// PullerOptions configure a Puller.
+type PullerOptions struct {
+	// Kinds are the kinds of profile an artifact may hold at all.
+	Kinds profile.Set
+	// Now is the clock that signers' validity is judged by; nil is time.Now.
+	Now func() time.Time
+}
+
+// Puller pulls artifacts: it verifies before it reads, and returns an artifact
+// only as a whole. It is safe for concurrent use.
+type Puller struct {
+	kinds  profile.Set
+	now    func() time.Time
+	passes passes
+}
+
+// NewPuller returns a Puller.
+func NewPuller(opts PullerOptions) *Puller {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Puller{kinds: opts.Kinds, now: opts.Now}
+}
+
+// Pull resolves, verifies, fetches and classifies the artifact that req names.
+// from may be a registry or a store of evidence: the same code judges both.
+//
+// Nothing is contacted for a repository that no policy matches. The manifest is
+// read only after its digest and signatures were verified, and payloads only
+// after that. The error is a *reason.Error; where it wraps ErrMoreSignatures,
+// another call goes on with the signatures that were not tried yet.
+func (p *Puller) Pull(ctx context.Context, from Fetcher, policies *trust.Policies, req Request) (*Artifact, error) {
+	matched, err := policies.Matching(req.Repository, req.Owner.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	if err := matched.CheckRevoked(req.Digest); err != nil {
+		return nil, err
+	}
+	raw, err := fetchManifest(ctx, from, req.Repository, req.Digest)
+	if err != nil {
+		return nil, err
+	}
+	art := &Artifact{Request: req, Evidence: Evidence{Repository: req.Repository, Digest: req.Digest}}
+	art.Evidence.addManifest(req.Digest, raw)
+	if err := p.verify(ctx, from, matched, art); err != nil {
+		return nil, err
+	}
+	manifest, err := p.open(ctx, from, matched, art, raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.fetchPayloads(ctx, from, matched, art, manifest); err != nil {
+		return nil, err
+	}
+	return art, p.judge(matched, art)
+}
+
+// open reads the verified manifest, descending from an index to the child for
+// the wanted platform.
+func (p *Puller) open(ctx context.Context, from Fetcher, matched *trust.Matched, art *Artifact, raw []byte) (*pack.Manifest, error) {
+	req := art.Request
+	manifest, err := pack.Parse(raw, p.kinds)
+	if err != nil {
+		return nil, named(req.Object(), err)
+	}
+	art.Annotations = manifest.Annotations
+	sub := trust.Subject{Repository: req.Repository, Digest: req.Digest, Owner: req.Owner}
+	if err := matched.CheckAnnotations(sub, manifest.Annotations); err != nil {
+		return nil, err
+	}
+	if !manifest.IsIndex() {
+		return manifest, nil
+	}
+	child, err := manifest.PickChild(req.platform())
+	if err != nil {
+		return nil, named(req.Object(), err)
+	}
+	if err := matched.CheckRevoked(child.Digest); err != nil {
+		return nil, err
+	}
+	raw, err = fetchManifest(ctx, from, req.Repository, child.Digest)
+	if err != nil {
+		return nil, err
+	}
+	art.Evidence.addManifest(child.Digest, raw)
+	manifest, err = pack.Parse(raw, p.kinds)
+	if err != nil {
+		return nil, named(objectOf(req.Repository, child.Digest), err)
+	}
+	if manifest.IsIndex() {
+		return nil, reason.New(reason.UnsupportedArtifact, objectOf(req.Repository, child.Digest),
+			"an index inside an index is not supported")
+	}
+	return manifest, nil
+}
+
+// fetchPayloads reads the layers' bytes and settles what each of them is.
+func (p *Puller) fetchPayloads(ctx context.Context, from Fetcher, matched *trust.Matched, art *Artifact, manifest *pack.Manifest) error {
+	for _, layer := range manifest.Layers {
+		if layer.Kind == "" {
+			continue
+		}
+		if err := matched.CheckKind(layer.Kind); err != nil {
+			return named(art.Request.Object(), err)
+		}
+	}
+	data := make([][]byte, 0, len(manifest.Layers))
+	total := int64(0)
+	for _, layer := range manifest.Layers {
+		total += layer.Descriptor.Size
+		if layer.Descriptor.Size > profile.MaxPayloadBytes || total > MaxArtifactBytes {
+			return reason.New(reason.TooLarge, art.Request.Object(), "the payloads exceed %d bytes each or %d in all",
+				int64(profile.MaxPayloadBytes), int64(MaxArtifactBytes))
+		}
+		blob, err := fetchBlob(ctx, from, art.Request.Repository, layer.Descriptor)
+		if err != nil {
+			return err
+		}
+		data = append(data, blob)
+	}
+	layers, err := pack.Settle(manifest.Layers, data, p.kinds)
+	if err != nil {
+		return named(art.Request.Object(), err)
+	}
+	for i, layer := range layers {
+		if err := matched.CheckKind(layer.Kind); err != nil {
+			return named(art.Request.Object(), err)
+		}
+		art.Payloads = append(art.Payloads, Payload{
+			Kind: layer.Kind, File: layer.File, Digest: layer.Descriptor.Digest, Data: data[i],
+		})
+		art.Evidence.Payloads = append(art.Evidence.Payloads, layer.Descriptor)
+	}
+	return nil
+}
+
+// judge parses every payload and holds it against all matching policies.
+func (p *Puller) judge(matched *trust.Matched, art *Artifact) error {
+	for i := range art.Payloads {
+		payload := &art.Payloads[i]
+		kind, ok := p.kinds.ByName(payload.Kind)
+		if !ok {
+			return reason.New(reason.UnsupportedArtifact, art.Request.Object(), "%s: no kind of profile is called %q", payload.File, payload.Kind)
+		}
+		parsed, err := kind.Parse(payload.File, payload.Data)
+		if errors.Is(err, reason.KindUnsupported) {
+			payload.Unread = err
+			continue
+		}
+		if err != nil {
+			return named(art.Request.Object(), err)
+		}
+		if err := kind.Constrain(parsed, matched.Limits(payload.Kind)); err != nil {
+			return named(art.Request.Object(), err)
+		}
+		payload.Profile = parsed
+	}
+	return nil
+}
+
+// Object is how messages call what is requested.
+func (r Request) Object() string { return objectOf(r.Repository, r.Digest) }
+
+func (r Request) platform() ocispec.Platform {
+	if r.Platform.OS == "" && r.Platform.Architecture == "" {
+		return ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
+	}
+	return r.Platform
+}
+
+func (e *Evidence) addManifest(d digest.Digest, raw []byte) {
+	e.Manifests = append(e.Manifests, d)
+	e.ManifestBytes = append(e.ManifestBytes, raw)
+}
+
+func objectOf(repo reference.Repository, d digest.Digest) string {
+	return repo.String() + "@" + d.String()
+}
+
+// named puts the artifact in front of the object that a package below, which
+// knows only bytes, named in its error.
+func named(object string, err error) error {
+	e, ok := reason.Of(err)
+	if !ok {
+		return fmt.Errorf("%s: %w", object, err)
+	}
+	c := *e
+	if c.Object == "" {
+		c.Object = object
+	} else {
+		c.Object = object + ": " + c.Object
+	}
+	c.Err = err
+	return &c
+}
+
+// fetchManifest reads a manifest and compares it with the digest that names
+// it, whatever the fetching side says it did.
+func fetchManifest(ctx context.Context, from Fetcher, repo reference.Repository, d digest.Digest) ([]byte, error) {
+	raw, err := from.Manifest(ctx, repo, d)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > MaxManifestBytes {
+		return nil, reason.New(reason.TooLarge, objectOf(repo, d), "the manifest exceeds %d bytes", MaxManifestBytes)
+	}
+	return raw, checkDigest(objectOf(repo, d), raw, d)
+}
+
+func fetchBlob(ctx context.Context, from Fetcher, repo reference.Repository, desc ocispec.Descriptor) ([]byte, error) {
+	data, err := from.Blob(ctx, repo, desc)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) != desc.Size {
+		return nil, reason.New(reason.DigestMismatch, objectOf(repo, desc.Digest), "got %d bytes where %d were announced", len(data), desc.Size)
+	}
+	return data, checkDigest(objectOf(repo, desc.Digest), data, desc.Digest)
+}
+
+func checkDigest(object string, data []byte, want digest.Digest) error {
+	if want.Algorithm() != digest.SHA256 || want.Validate() != nil {
+		return reason.New(reason.UnsupportedArtifact, object, "only sha256 digests are supported")
+	}
+	if got := digest.FromBytes(data); got != want {
+		return reason.New(reason.DigestMismatch, object, "the bytes have the digest %s", got)
+	}
+	return nil
+}
+
+// verify walks the signatures until every matching policy's threshold is met.
+func (p *Puller) verify(ctx context.Context, from Fetcher, matched *trust.Matched, art *Artifact) error {
+	sub := trust.Subject{Repository: art.Request.Repository, Digest: art.Request.Digest, Owner: art.Request.Owner}
+	key := passKey{object: art.Request.Object(), policies: matched.Fingerprint()}
+	pass := p.passes.take(key)
+	session := matched.Begin(sub, p.now())
+	for _, c := range pass.counted {
+		// It counted in an earlier pass; if it no longer does, the verdict says so.
+		_ = session.Offer(ctx, c)
+	}
+	err := walk(ctx, from.Signatures(ctx, sub.Repository, sub.Digest, pass.has), session, &pass)
+	if session.Met() {
+		art.Verdict, err = session.Verdict()
+		art.Evidence.Signatures = session.Counted()
+		return err
+	}
+	if ctx.Err() != nil {
+		return reason.New(reason.RegistryUnavailable, art.Request.Object(), "verification was interrupted: %w", ctx.Err())
+	}
+	var skipped *SkippedError
+	switch {
+	case errors.As(err, &skipped):
+		return cannotVerifyNow(art.Request.Object(), skipped)
+	case errors.Is(err, ErrMoreSignatures):
+		pass.counted = session.Counted()
+		p.passes.put(key, pass)
+		_, verdictErr := session.Verdict()
+		return moreToTry(verdictErr, len(pass.seen))
+	case err != nil:
+		return err
+	}
+	_, err = session.Verdict()
+	return err
+}
+
+// walk offers candidates until the session is met, the walk ends or the pass's
+// budget is used up. One bad candidate never ends it.
+func walk(ctx context.Context, candidates Signatures, session *trust.Session, pass *pass) error {
+	var firstSkipped *SkippedError
+	for budget := CandidatesPerPass; !session.Met(); budget-- {
+		if budget == 0 {
+			return ErrMoreSignatures
+		}
+		candidate, err := candidates.Next(ctx)
+		var skipped *SkippedError
+		switch {
+		case errors.Is(err, io.EOF) && firstSkipped != nil:
+			return firstSkipped
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.As(err, &skipped):
+			if firstSkipped == nil {
+				firstSkipped = skipped
+			}
+			continue
+		case err != nil:
+			return err
+		}
+		pass.add(candidate.ID)
+		// The session keeps why a candidate did not count, for its verdict.
+		_ = session.Offer(ctx, candidate)
+	}
+	return nil
+}
+
+func cannotVerifyNow(object string, skipped *SkippedError) error {
+	e := reason.New(reason.RegistryUnavailable, object, "cannot verify now, a place that may hold signatures could not be read: %w", skipped.Err)
+	if cause, ok := reason.Of(skipped.Err); ok {
+		e.Reason, e.RetryAfter, e.Advice = cause.Reason, cause.RetryAfter, cause.Advice
+		e.Detail = "cannot verify now, a place that may hold signatures could not be read: " + cause.Object + ": " + cause.Detail
+	}
+	return e
+}
