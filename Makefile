@@ -1,0 +1,89 @@
+# Confine. `make help` lists what there is to do.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+MODULE  := github.com/confine-dev/confine
+# What git calls this commit; a release archive without git sets VERSION itself.
+VERSION ?= $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null || echo devel)
+BINARIES := confine confine-agent
+
+# libseccomp comes in by cgo. The two others keep libc's resolver and user
+# database out, which cannot be linked statically.
+TAGS        := libseccomp
+STATIC_TAGS := libseccomp,netgo,osusergo
+LDFLAGS     := -s -w -X $(MODULE)/pkg/version.stamped=$(VERSION)
+STATIC      := -trimpath -tags $(STATIC_TAGS) -ldflags '$(LDFLAGS) -linkmode external -extldflags -static'
+
+# Foreign programs, each pinned in test/tools/<name>/go.mod.
+TOOL := go run ./test/tools/cmd/tool
+INTEROP_TOOLS := oras registry cosign3 cosign2
+
+# Packages or flags for `make test`: make test PKGS=./pkg/node/... ARGS='-run Boot -v'
+PKGS ?= ./...
+ARGS ?=
+FUZZTIME ?= 10s
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Install the Debian packages that a build needs, where they are missing
+	@hack/deps build
+
+.PHONY: build
+build: deps ## Build bin/confine and bin/confine-agent, static
+	@mkdir -p bin
+	CGO_ENABLED=1 go build $(STATIC) -o bin/ $(addprefix ./cmd/,$(BINARIES))
+
+.PHONY: tools
+tools: ## Build the pinned oras, cosign and registry that the tests run against
+	@$(TOOL) $(INTEROP_TOOLS)
+
+.PHONY: test
+test: deps tools ## Vet and run all tests, those against real oras and cosign too
+	go vet -tags $(TAGS) ./...
+	go test -tags $(TAGS) -json $(ARGS) $(PKGS) | go run ./test/tools/cmd/testsum
+
+.PHONY: test-interop
+test-interop: deps tools ## Run only the tests against real oras, cosign and registry
+	go test -tags $(TAGS) -json $(ARGS) ./test/interop/... | go run ./test/tools/cmd/testsum
+
+.PHONY: race
+race: deps tools ## Run all tests under the race detector
+	go test -race -tags $(TAGS) -json $(ARGS) $(PKGS) | go run ./test/tools/cmd/testsum
+
+.PHONY: fuzz
+fuzz: deps ## Fuzz every target for FUZZTIME (10s) each
+	@hack/fuzz $(TAGS) $(FUZZTIME)
+
+.PHONY: lint
+lint: deps ## Check style and import rules with golangci-lint
+	$$($(TOOL) lint) run --build-tags $(TAGS) ./...
+
+.PHONY: generate
+generate: ## Write the deep copies of the API types and the CRDs
+	@hack/generate .
+
+.PHONY: verify
+verify: deps ## Check generated files, formatting, modules, documents and that dist is reproducible
+	@hack/verify
+
+.PHONY: bench
+bench: deps tools ## Compare pull+verify+install with its floor and with cosign + oras
+	go run -tags $(TAGS) ./test/bench
+
+.PHONY: demo
+demo: deps ## Show the main job: push, sign, pull, verify, install, enforce, refuse
+	@go run -tags $(TAGS) ./test/demo
+
+.PHONY: dist
+dist: ## Make release archives, checksums and SBOMs in dist/
+	@hack/deps dist
+	@VERSION=$(VERSION) hack/dist dist
+
+.PHONY: clean
+clean: ## Remove what was built in this folder
+	rm -rf bin dist
