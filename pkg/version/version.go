@@ -8,8 +8,7 @@ import (
 )
 
 // stamped is set by the linker: -X github.com/confine-dev/confine/pkg/version.stamped=v1.2.3.
-// The linker can only set a package-level variable; nothing else writes it.
-var stamped string
+var stamped string //nolint:gochecknoglobals // the linker can set nothing else; no code writes it
 
 // unknown is reported where neither the linker nor the module says a version.
 const unknown = "devel"
