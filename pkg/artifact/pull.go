@@ -125,23 +125,9 @@ func (p *Puller) fetchPayloads(ctx context.Context, from Fetcher, matched *trust
 			return named(art.Request.Object(), err)
 		}
 	}
-	data := make([][]byte, 0, len(manifest.Layers))
-	total := int64(0)
-	for _, layer := range manifest.Layers {
-		total += layer.Descriptor.Size
-		if layer.Descriptor.Size > profile.MaxPayloadBytes || total > MaxArtifactBytes {
-			return reason.New(reason.TooLarge, art.Request.Object(), "the payloads exceed %d bytes each or %d in all",
-				int64(profile.MaxPayloadBytes), int64(MaxArtifactBytes))
-		}
-		blob, err := fetchBlob(ctx, from, art.Request.Repository, layer.Descriptor)
-		if err != nil {
-			return err
-		}
-		data = append(data, blob)
-	}
-	layers, err := pack.Settle(manifest.Layers, data, p.kinds)
+	layers, data, err := fetchLayers(ctx, from, art.Request.Repository, art.Request.Object(), manifest, p.kinds)
 	if err != nil {
-		return named(art.Request.Object(), err)
+		return err
 	}
 	for i, layer := range layers {
 		if err := matched.CheckKind(layer.Kind); err != nil {
@@ -153,6 +139,29 @@ func (p *Puller) fetchPayloads(ctx context.Context, from Fetcher, matched *trust
 		art.Evidence.Payloads = append(art.Evidence.Payloads, layer.Descriptor)
 	}
 	return nil
+}
+
+// fetchLayers reads all layers within the bounds and settles their kinds and files.
+func fetchLayers(ctx context.Context, from Fetcher, repo reference.Repository, object string, manifest *pack.Manifest, kinds profile.Set) ([]pack.Layer, [][]byte, error) {
+	data := make([][]byte, 0, len(manifest.Layers))
+	total := int64(0)
+	for _, layer := range manifest.Layers {
+		total += layer.Descriptor.Size
+		if layer.Descriptor.Size > profile.MaxPayloadBytes || total > MaxArtifactBytes {
+			return nil, nil, reason.New(reason.TooLarge, object, "the payloads exceed %d bytes each or %d in all",
+				int64(profile.MaxPayloadBytes), int64(MaxArtifactBytes))
+		}
+		blob, err := fetchBlob(ctx, from, repo, layer.Descriptor)
+		if err != nil {
+			return nil, nil, err
+		}
+		data = append(data, blob)
+	}
+	layers, err := pack.Settle(manifest.Layers, data, kinds)
+	if err != nil {
+		return nil, nil, named(object, err)
+	}
+	return layers, data, nil
 }
 
 // judge parses every payload and holds it against all matching policies.

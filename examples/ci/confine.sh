@@ -1,0 +1,12 @@
+#!/bin/sh
+# Lints, pushes and signs a profile with confine alone. The same input makes
+# the same digest, so running it again changes nothing.
+#
+#   REPOSITORY=registry.example.com/profiles/web TAG=1.0.0 COSIGN_PASSWORD=... \
+#     sh confine.sh nginx.json cosign.key
+set -eu
+profile=$1
+key=$2
+
+confine lint --strict "$profile" >&2
+confine push "$REPOSITORY:$TAG" "$profile" --artifact-version "$TAG" --key "$key" | tail -n 1
