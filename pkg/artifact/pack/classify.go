@@ -50,7 +50,10 @@ func classify(form Form, descs []ocispec.Descriptor, kinds profile.Set) ([]Layer
 		}
 		layers = append(layers, newLayer(desc, kind))
 	}
-	return layers, checkUnique(layers)
+	if err := checkUnique(layers); err != nil {
+		return nil, err
+	}
+	return layers, nil
 }
 
 // newLayer keeps of desc what is read later. kind may be nil.
@@ -166,7 +169,10 @@ func Settle(layers []Layer, data [][]byte, kinds profile.Set) ([]Layer, error) {
 		}
 		l.Kind, l.File = kind.Name(), fileFor(l.Descriptor.Annotations[ocispec.AnnotationTitle], kind)
 	}
-	return settled, checkUnique(settled)
+	if err := checkUnique(settled); err != nil {
+		return nil, err
+	}
+	return settled, nil
 }
 
 func checkPayload(i int, desc ocispec.Descriptor, payload []byte) error {

@@ -2,7 +2,6 @@ package pack
 
 import (
 	"encoding/json"
-	"maps"
 	"regexp"
 	"strings"
 
@@ -46,20 +45,22 @@ func Parse(data []byte, kinds profile.Set) (*Manifest, error) {
 	if err := doc.check(); err != nil {
 		return nil, err
 	}
-	m := &Manifest{Annotations: maps.Clone(doc.Annotations)}
 	if doc.MediaType == ocispec.MediaTypeImageIndex {
-		m.Form = FormIndex
 		children, err := doc.children()
-		m.Children = children
-		return orNil(m, err)
+		if err != nil {
+			return nil, err
+		}
+		return &Manifest{Form: FormIndex, Annotations: doc.Annotations, Children: children}, nil
 	}
 	form, err := doc.form(kinds)
 	if err != nil {
 		return nil, err
 	}
-	m.Form = form
-	m.Layers, err = classify(form, doc.Layers, kinds)
-	return orNil(m, err)
+	layers, err := classify(form, doc.Layers, kinds)
+	if err != nil {
+		return nil, err
+	}
+	return &Manifest{Form: form, Annotations: doc.Annotations, Layers: layers}, nil
 }
 
 // ParseChild reads the manifest that PickChild chose. Beyond what Parse
@@ -76,13 +77,6 @@ func ParseChild(data []byte, kinds profile.Set) (*Manifest, error) {
 	case m.Form == FormKEP6061:
 		return nil, refuse("a KEP-6061 profile stands within an index, where container runtimes do not accept it").
 			WithAdvice("push each platform's profile with confine push --bundle, or reference the profile's own digest")
-	}
-	return m, nil
-}
-
-func orNil(m *Manifest, err error) (*Manifest, error) {
-	if err != nil {
-		return nil, err
 	}
 	return m, nil
 }

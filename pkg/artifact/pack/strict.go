@@ -92,6 +92,9 @@ func (w *walker) object(depth int, field string) error {
 		if !ok {
 			return refuse("it is no JSON: an object key is no string")
 		}
+		if err := checkText(key); err != nil {
+			return err
+		}
 		if seen[key] {
 			return refuse("the field %q stands twice in one object, so two programs could read it as two artifacts", clip(key))
 		}
@@ -143,6 +146,18 @@ func (w *walker) value(depth int, field string) error {
 		return w.object(depth+1, field)
 	case json.Delim('['):
 		return w.array(depth+1, field)
+	}
+	if text, ok := token.(string); ok {
+		return checkText(text)
+	}
+	return nil
+}
+
+// checkText refuses the replacement character, which is what Go makes of a
+// lone surrogate escape and of bytes that are no UTF-8; others keep those.
+func checkText(text string) error {
+	if strings.ContainsRune(text, utf8.RuneError) {
+		return refuse("the text %q holds something that is no Unicode character", clip(text))
 	}
 	return nil
 }
