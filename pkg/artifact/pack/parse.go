@@ -147,13 +147,18 @@ func (d *document) form(kinds profile.Set) (Form, error) {
 // declaredType is what the manifest says it is: the config's media type, or
 // artifactType where the config is empty (OCI image specification 1.1,
 // "Guidelines for artifact usage"; KEP-6061 says the same). Two different
-// answers are refused, since scanners and runtimes may go by either.
+// answers are refused, since scanners and runtimes may go by either. The one
+// exception is an image's config under an artifactType: that is how
+// `oras push --artifact-platform` writes down a platform (oras v1.3.6,
+// cmd/oras/root/push.go). Runtimes do not accept it in the KEP-6061 form.
 func (d *document) declaredType() (string, error) {
 	config := d.Config.MediaType
 	switch {
+	case config == ocispec.MediaTypeImageConfig && d.ArtifactType != "" && d.ArtifactType != ArtifactTypeSeccomp:
+		return d.ArtifactType, nil
 	case config == ocispec.MediaTypeImageConfig || config == dockerImageConfig:
 		return "", refuse("it is a container image (config %q), not an artifact of profiles", config).
-			WithAdvice("push the profile files themselves with confine push or oras push, without --config")
+			WithAdvice("push the profile files themselves with confine push or oras push, without --config; name a platform only with --artifact-type %s", ArtifactTypeBundle)
 	case config == ocispec.MediaTypeEmptyJSON:
 		return d.ArtifactType, nil
 	case d.ArtifactType != "" && d.ArtifactType != config:

@@ -67,75 +67,82 @@ const (
 	tarType  = "application/vnd.oci.image.layer.v1.tar"
 )
 
-func TestParseAccepts(t *testing.T) {
-	t.Parallel()
-	type layer struct{ Kind, File string }
-	cases := map[string]struct {
-		manifest any
-		form     pack.Form
-		want     []layer
-	}{
+// layerName is what Parse tells about one layer.
+type layerName struct{ Kind, File string }
+
+type acceptedCase struct {
+	manifest any
+	form     pack.Form
+	want     []layerName
+}
+
+func acceptedManifests() map[string]acceptedCase {
+	return map[string]acceptedCase{
 		"KEP-6061 with config type and artifactType": {
 			with(manifestOf(pack.ArtifactTypeSeccomp, blobOf("application/json", seccompData, "profile.json")),
 				obj{"config": blobOf(pack.ArtifactTypeSeccomp, "{}", "")}),
-			pack.FormKEP6061, []layer{{"seccomp", "profile.json"}},
+			pack.FormKEP6061, []layerName{{"seccomp", "profile.json"}},
 		},
 		"KEP-6061 with an empty config": {
 			manifestOf(pack.ArtifactTypeSeccomp, blobOf(tarType, seccompData, "nginx.json")),
-			pack.FormKEP6061, []layer{{"seccomp", "nginx.json"}},
+			pack.FormKEP6061, []layerName{{"seccomp", "nginx.json"}},
 		},
 		"KEP-6061 with the config type alone": {
 			with(manifestOf("", blobOf(tarType, seccompData, "")),
 				obj{"artifactType": nil, "config": blobOf(pack.ArtifactTypeSeccomp, "{}", "")}),
-			pack.FormKEP6061, []layer{{"seccomp", "profile.json"}},
+			pack.FormKEP6061, []layerName{{"seccomp", "profile.json"}},
 		},
 		"KEP-6061 with any layer media type": {
 			manifestOf(pack.ArtifactTypeSeccomp, blobOf("application/vnd.acme.thing", seccompData, "")),
-			pack.FormKEP6061, []layer{{"seccomp", "profile.json"}},
+			pack.FormKEP6061, []layerName{{"seccomp", "profile.json"}},
 		},
 		"bundle": {
 			manifestOf(pack.ArtifactTypeBundle, blobOf(seccompType, seccompData, "a.json"), blobOf(apparmorType, apparmorData, "b"), blobOf(cilType, cilData, "")),
-			pack.FormBundle, []layer{{"seccomp", "a.json"}, {"apparmor", "b"}, {"selinux", "profile.cil"}},
+			pack.FormBundle, []layerName{{"seccomp", "a.json"}, {"apparmor", "b"}, {"selinux", "profile.cil"}},
 		},
 		"bundle by the config type of image-spec 1.0": {
 			with(manifestOf("", blobOf(cilType, cilData, "a.cil")), obj{"artifactType": nil, "config": blobOf(pack.ArtifactTypeBundle, "{}", "")}),
-			pack.FormBundle, []layer{{"selinux", "a.cil"}},
+			pack.FormBundle, []layerName{{"selinux", "a.cil"}},
 		},
 		"bundle with untyped layers": {
 			manifestOf(pack.ArtifactTypeBundle, blobOf(tarType, cilData, "a.cil")),
-			pack.FormBundle, []layer{{"selinux", "a.cil"}},
+			pack.FormBundle, []layerName{{"selinux", "a.cil"}},
 		},
 		"bare: the media type comes before the title": {
 			manifestOf(bareType, blobOf(apparmorType, apparmorData, "web.json")),
-			pack.FormBare, []layer{{"apparmor", "web.json"}},
+			pack.FormBare, []layerName{{"apparmor", "web.json"}},
 		},
 		"bare: the title's extension, ignoring case": {
 			manifestOf(bareType, blobOf(tarType, cilData, "Web.CIL"), blobOf("text/plain", apparmorData, "x.apparmor")),
-			pack.FormBare, []layer{{"selinux", "Web.CIL"}, {"apparmor", "x.apparmor"}},
+			pack.FormBare, []layerName{{"selinux", "Web.CIL"}, {"apparmor", "x.apparmor"}},
 		},
 		"bare: left to the content": {
 			manifestOf(bareType, blobOf(tarType, apparmorData, "usr.sbin.nginx"), blobOf("application/octet-stream", cilData, "")),
-			pack.FormBare, []layer{{"", ""}, {"", ""}},
+			pack.FormBare, []layerName{{"", ""}, {"", ""}},
 		},
 		"unknown fields and long annotations are nothing to us": {
 			with(manifestOf(bareType, blobOf(tarType, cilData, "a.cil")), obj{"x-vendor": obj{"a": []int{1, 2}}, "annotations": obj{"Layers": "x", "layers": "y"}}),
-			pack.FormBare, []layer{{"selinux", "a.cil"}},
+			pack.FormBare, []layerName{{"selinux", "a.cil"}},
 		},
 		"inline data that is what it says": {
 			manifestOf(bareType, with(blobOf(tarType, cilData, "a.cil"), obj{"data": []byte(cilData)})),
-			pack.FormBare, []layer{{"selinux", "a.cil"}},
+			pack.FormBare, []layerName{{"selinux", "a.cil"}},
 		},
 	}
-	for name, tc := range cases {
+}
+
+func TestParseAccepts(t *testing.T) {
+	t.Parallel()
+	for name, tc := range acceptedManifests() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, err := pack.Parse(encode(t, tc.manifest), testKinds())
 			if err != nil {
 				t.Fatalf("%v\n%s", err, encode(t, tc.manifest))
 			}
-			var got []layer
+			var got []layerName
 			for _, l := range m.Layers {
-				got = append(got, layer{l.Kind, l.File})
+				got = append(got, layerName{l.Kind, l.File})
 				if l.Descriptor.Data != nil {
 					t.Error("inline data was kept")
 				}
@@ -147,14 +154,15 @@ func TestParseAccepts(t *testing.T) {
 	}
 }
 
-func TestParseRefusesForms(t *testing.T) {
-	t.Parallel()
+type refusedCase struct {
+	manifest any
+	want     reason.Reason
+	advice   string
+}
+
+func refusedManifests() map[string]refusedCase {
 	cil := blobOf(cilType, cilData, "a.cil")
-	cases := map[string]struct {
-		manifest any
-		want     reason.Reason
-		advice   string
-	}{
+	return map[string]refusedCase{
 		"a container image": {
 			with(manifestOf("", blobOf(tarType+"+gzip", "x", "")), obj{"artifactType": nil, "config": blobOf(ocispec.MediaTypeImageConfig, "{}", "")}),
 			reason.UnsupportedArtifact, "profile files themselves",
@@ -165,12 +173,18 @@ func TestParseRefusesForms(t *testing.T) {
 		"a Docker list": {
 			obj{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.list.v2+json"}, reason.UnsupportedArtifact, "docker push",
 		},
-		"no mediaType":         {with(manifestOf(bareType, cil), obj{"mediaType": nil}), reason.UnsupportedArtifact, "oras push"},
-		"schemaVersion 1":      {with(manifestOf(bareType, cil), obj{"schemaVersion": 1}), reason.UnsupportedArtifact, "oras push"},
-		"a referrer":           {with(manifestOf(bareType, cil), obj{"subject": blobOf(ocispec.MediaTypeImageManifest, "x", "")}), reason.UnsupportedArtifact, "not oras attach"},
-		"no config":            {with(manifestOf(bareType, cil), obj{"config": nil}), reason.UnsupportedArtifact, "oras push"},
-		"no artifact type":     {with(manifestOf("", cil), obj{"artifactType": nil}), reason.UnsupportedArtifact, "a.cil:" + cilType},
-		"a foreign artifact":   {manifestOf("application/vnd.cncf.helm.config.v1+json", blobOf(tarType, "x", "nginx.json")), reason.UnsupportedArtifact, "nginx.json:" + seccompType},
+		"no mediaType":       {with(manifestOf(bareType, cil), obj{"mediaType": nil}), reason.UnsupportedArtifact, "oras push"},
+		"schemaVersion 1":    {with(manifestOf(bareType, cil), obj{"schemaVersion": 1}), reason.UnsupportedArtifact, "oras push"},
+		"a referrer":         {with(manifestOf(bareType, cil), obj{"subject": blobOf(ocispec.MediaTypeImageManifest, "x", "")}), reason.UnsupportedArtifact, "not oras attach"},
+		"no config":          {with(manifestOf(bareType, cil), obj{"config": nil}), reason.UnsupportedArtifact, "oras push"},
+		"no artifact type":   {with(manifestOf("", cil), obj{"artifactType": nil}), reason.UnsupportedArtifact, "a.cil:" + cilType},
+		"a foreign artifact": {manifestOf("application/vnd.cncf.helm.config.v1+json", blobOf(tarType, "x", "nginx.json")), reason.UnsupportedArtifact, "nginx.json:" + seccompType},
+	}
+}
+
+func refusedLayersAndIndexes() map[string]refusedCase {
+	cil := blobOf(cilType, cilData, "a.cil")
+	return map[string]refusedCase{
 		"no layers":            {manifestOf(bareType), reason.UnsupportedArtifact, "at least one"},
 		"layers null":          {with(manifestOf(bareType), obj{"layers": json.RawMessage("null")}), reason.UnsupportedArtifact, "at least one"},
 		"KEP-6061, two layers": {manifestOf(pack.ArtifactTypeSeccomp, blobOf(seccompType, seccompData, "a.json"), cil), reason.UnsupportedArtifact, "a.json:" + seccompType + " a.cil:" + cilType},
@@ -208,12 +222,18 @@ func TestParseRefusesForms(t *testing.T) {
 			reason.UnsupportedArtifact, "in one index",
 		},
 	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			m, err := pack.Parse(encode(t, tc.manifest), testKinds())
-			wantRefusal(t, m != nil, err, tc.want, tc.advice)
-		})
+}
+
+func TestParseRefusesForms(t *testing.T) {
+	t.Parallel()
+	for _, table := range []map[string]refusedCase{refusedManifests(), refusedLayersAndIndexes()} {
+		for name, tc := range table {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				m, err := pack.Parse(encode(t, tc.manifest), testKinds())
+				wantRefusal(t, m != nil, err, tc.want, tc.advice)
+			})
+		}
 	}
 }
 

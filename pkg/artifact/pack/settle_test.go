@@ -76,16 +76,17 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-func TestSettleRefuses(t *testing.T) {
-	t.Parallel()
+type unsettledCase struct {
+	artifactType string
+	contents     []payload
+	change       func(data [][]byte) [][]byte
+	want         reason.Reason
+	advice       string
+}
+
+func unsettledCases() map[string]unsettledCase {
 	tar := strings.Repeat("\x00", 257) + "ustar\x0000" + strings.Repeat("\x00", 247)
-	cases := map[string]struct {
-		artifactType string
-		contents     []payload
-		change       func(data [][]byte) [][]byte
-		want         reason.Reason
-		advice       string
-	}{
+	return map[string]unsettledCase{
 		"no kind takes it": {
 			bareType, []payload{{tarType, "hello", "README"}}, nil, reason.UnsupportedArtifact,
 			"oras push --artifact-type " + pack.ArtifactTypeBundle + " REPO:TAG README:MEDIATYPE",
@@ -126,7 +127,11 @@ func TestSettleRefuses(t *testing.T) {
 			func([][]byte) [][]byte { return nil }, reason.UnsupportedArtifact, "",
 		},
 	}
-	for name, tc := range cases {
+}
+
+func TestSettleRefuses(t *testing.T) {
+	t.Parallel()
+	for name, tc := range unsettledCases() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			layers, data := parseContents(t, tc.artifactType, tc.contents)

@@ -64,53 +64,62 @@ func TestParseCanonicalizes(t *testing.T) {
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
-	t.Parallel()
-	cases := map[string]struct {
-		in     string
-		advice string // part of what the error tells to do
-	}{
-		"empty":                       {"", "REGISTRY/REPOSITORY"},
-		"bare image name":             {"nginx", "docker.io/library/nginx"},
-		"bare image name with tag":    {"nginx:1.27", "docker.io/library/nginx:1.27"},
-		"two segments without host":   {"team/web", "docker.io/team/web"},
-		"single label host":           {"registry/web", "registry:5000"},
-		"single label, trailing dot":  {"registry./web", "registry:443"},
-		"registry alone":              {"registry.example", "registry.example/team/web"},
-		"registry with port alone":    {"registry.example:5000", "registry.example:5000/team/web"},
-		"leading slash":               {"/web", "registry.example/web"},
-		"https":                       {"https://registry.example/web", "remove https:// and write registry.example/web"},
-		"oci scheme":                  {"oci://registry.example/web", "remove oci://"},
-		"user name":                   {"alice@registry.example/web", "docker config"},
-		"IDN":                         {"bücher.example/web", "punycode"},
-		"full-width look-alike":       {"registry．example/web", "punycode"},
-		"percent escape":              {"registry%2eexample.test/web", "letters, digits"},
-		"space":                       {"registry.example/web app", "without"},
-		"leading space":               {" registry.example/web", "without"},
-		"newline":                     {"registry.example/web\n", "without"},
-		"NUL":                         {"registry.example/web\x00", "without"},
-		"empty label":                 {"registry..example/web", "letters, digits"},
-		"two trailing dots":           {"registry.example../web", "letters, digits"},
-		"underscore in host":          {"my_registry.example/web", "letters, digits"},
-		"hyphen at an edge":           {"-registry.example/web", "letters, digits"},
-		"label of 64":                 {strings.Repeat("a", 64) + ".example/web", "63"},
-		"port 0":                      {"registry.example:0/web", "port"},
-		"port 65536":                  {"registry.example:65536/web", "port"},
-		"port with leading zero":      {"registry.example:0443/web", "port"},
-		"port with sign":              {"registry.example:+443/web", "port"},
-		"empty port":                  {"registry.example:/web", "port"},
-		"no host before port":         {":5000/web", "letters, digits"},
-		"IPv4 short form":             {"127.1/web", "four decimal"},
-		"IPv4 with leading zeros":     {"127.0.0.01/web", "four decimal"},
-		"IPv4 hexadecimal":            {"0x7f.0.0.0x1/web", "four decimal"},
-		"IPv4 as one number":          {"2130706433:5000/web", "four decimal"},
-		"IPv4 out of range":           {"256.0.0.1/web", "four decimal"},
-		"IPv6 without brackets":       {"2001:db8::1/web", "brackets"},
-		"IPv6 unclosed":               {"[2001:db8::1/web", "[ADDRESS]"},
-		"IPv6 with zone":              {"[fe80::1%25eth0]/web", "[ADDRESS]"},
-		"IPv6 and junk":               {"[::1]x/web", "[ADDRESS]"},
-		"IPv4 in IPv6":                {"[::ffff:127.0.0.1]:5000/web", "127.0.0.1"},
-		"IPv4 in brackets":            {"[127.0.0.1]/web", "[ADDRESS]"},
+// refusedCase is a name that is refused, with part of what the error tells to do.
+type refusedCase struct{ in, advice string }
+
+func refusedShapes() map[string]refusedCase {
+	return map[string]refusedCase{
+		"empty":                      {"", "REGISTRY/REPOSITORY"},
+		"bare image name":            {"nginx", "docker.io/library/nginx"},
+		"bare image name with tag":   {"nginx:1.27", "docker.io/library/nginx:1.27"},
+		"two segments without host":  {"team/web", "docker.io/team/web"},
+		"single label host":          {"registry/web", "registry:5000"},
+		"single label, trailing dot": {"registry./web", "registry:443"},
+		"registry alone":             {"registry.example", "registry.example/team/web"},
+		"registry with port alone":   {"registry.example:5000", "registry.example:5000/team/web"},
+		"leading slash":              {"/web", "registry.example/web"},
+		"https":                      {"https://registry.example/web", "remove https:// and write registry.example/web"},
+		"oci scheme":                 {"oci://registry.example/web", "remove oci://"},
+		"user name":                  {"alice@registry.example/web", "docker config"},
+	}
+}
+
+func refusedHosts() map[string]refusedCase {
+	return map[string]refusedCase{
+		"IDN":                     {"bücher.example/web", "punycode"},
+		"full-width look-alike":   {"registry．example/web", "punycode"},
+		"percent escape":          {"registry%2eexample.test/web", "letters, digits"},
+		"space":                   {"registry.example/web app", "without"},
+		"leading space":           {" registry.example/web", "without"},
+		"newline":                 {"registry.example/web\n", "without"},
+		"NUL":                     {"registry.example/web\x00", "without"},
+		"empty label":             {"registry..example/web", "letters, digits"},
+		"two trailing dots":       {"registry.example../web", "letters, digits"},
+		"underscore in host":      {"my_registry.example/web", "letters, digits"},
+		"hyphen at an edge":       {"-registry.example/web", "letters, digits"},
+		"label of 64":             {strings.Repeat("a", 64) + ".example/web", "63"},
+		"port 0":                  {"registry.example:0/web", "port"},
+		"port 65536":              {"registry.example:65536/web", "port"},
+		"port with leading zero":  {"registry.example:0443/web", "port"},
+		"port with sign":          {"registry.example:+443/web", "port"},
+		"empty port":              {"registry.example:/web", "port"},
+		"no host before port":     {":5000/web", "letters, digits"},
+		"IPv4 short form":         {"127.1/web", "four decimal"},
+		"IPv4 with leading zeros": {"127.0.0.01/web", "four decimal"},
+		"IPv4 hexadecimal":        {"0x7f.0.0.0x1/web", "four decimal"},
+		"IPv4 as one number":      {"2130706433:5000/web", "four decimal"},
+		"IPv4 out of range":       {"256.0.0.1/web", "four decimal"},
+		"IPv6 without brackets":   {"2001:db8::1/web", "brackets"},
+		"IPv6 unclosed":           {"[2001:db8::1/web", "[ADDRESS]"},
+		"IPv6 with zone":          {"[fe80::1%25eth0]/web", "[ADDRESS]"},
+		"IPv6 and junk":           {"[::1]x/web", "[ADDRESS]"},
+		"IPv4 in IPv6":            {"[::ffff:127.0.0.1]:5000/web", "127.0.0.1"},
+		"IPv4 in brackets":        {"[127.0.0.1]/web", "[ADDRESS]"},
+	}
+}
+
+func refusedPathsTagsAndDigests() map[string]refusedCase {
+	return map[string]refusedCase{
 		"capital path":                {"registry.example/Team/Web", "registry.example/team/web"},
 		"empty path":                  {"registry.example/", "lower-case"},
 		"empty segment":               {"registry.example/a//b", "lower-case"},
@@ -136,21 +145,27 @@ func TestParseRefuses(t *testing.T) {
 		"only a digest":               {"@sha256:" + hex64, "registry.example"},
 		"over 253 characters of host": {strings.Repeat("abcdefg.", 32) + "example/web", "shorter"},
 	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			got, err := reference.Parse(tc.in)
-			if !errors.Is(err, reason.UnsupportedArtifact) {
-				t.Fatalf("Parse(%.80q) = %q, %v; want UnsupportedArtifact", tc.in, got, err)
-			}
-			e, _ := reason.Of(err)
-			if !strings.Contains(e.WhatToDo(), tc.advice) {
-				t.Errorf("advice %q does not hold %q", e.WhatToDo(), tc.advice)
-			}
-			if len(e.Error())+len(e.WhatToDo()) > 2048 || strings.ContainsAny(e.Error()+e.WhatToDo(), "\n\x00") {
-				t.Errorf("message is not one short line: %q; %q", e.Error(), e.WhatToDo())
-			}
-		})
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	for _, table := range []map[string]refusedCase{refusedShapes(), refusedHosts(), refusedPathsTagsAndDigests()} {
+		for name, tc := range table {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				got, err := reference.Parse(tc.in)
+				if !errors.Is(err, reason.UnsupportedArtifact) {
+					t.Fatalf("Parse(%.80q) = %q, %v; want UnsupportedArtifact", tc.in, got, err)
+				}
+				e, _ := reason.Of(err)
+				if !strings.Contains(e.WhatToDo(), tc.advice) {
+					t.Errorf("advice %q does not hold %q", e.WhatToDo(), tc.advice)
+				}
+				if len(e.Error())+len(e.WhatToDo()) > 2048 || strings.ContainsAny(e.Error()+e.WhatToDo(), "\n\x00") {
+					t.Errorf("message is not one short line: %q; %q", e.Error(), e.WhatToDo())
+				}
+			})
+		}
 	}
 }
 
