@@ -22,7 +22,7 @@ func TestRules(t *testing.T) {
 	}
 	for name, check := range textRules() {
 		t.Run(name, func(t *testing.T) {
-			found, err := check(os.DirFS(root))
+			found, err := check(tree, os.DirFS(root))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,10 +71,15 @@ func treeRules() map[string]func(*Tree) []Violation {
 	}
 }
 
-func textRules() map[string]func(fs.FS) ([]Violation, error) {
-	return map[string]func(fs.FS) ([]Violation, error){
-		"no machine names": CheckNoMachineNames,
-		"links":            CheckLinks,
+func textRules() map[string]func(*Tree, fs.FS) ([]Violation, error) {
+	plain := func(check func(fs.FS) ([]Violation, error)) func(*Tree, fs.FS) ([]Violation, error) {
+		return func(_ *Tree, fsys fs.FS) ([]Violation, error) { return check(fsys) }
+	}
+	return map[string]func(*Tree, fs.FS) ([]Violation, error){
+		"no machine names": plain(CheckNoMachineNames),
+		"links":            plain(CheckLinks),
+		"make targets":     plain(CheckMakeTargets),
+		"named tests":      CheckNamedTests,
 	}
 }
 

@@ -199,6 +199,19 @@ func TestTextRulesObject(t *testing.T) {
 			tree: map[string]string{"docs/a.md": "[x](b.md) [y](../README.md#top) [z](https://example.com/no)\n\n[w](gone.md)", "docs/b.md": "", "README.md": ""},
 			want: []string{"docs/a.md:3: link to docs/gone.md"},
 		},
+		"test that is gone": {
+			rule: "named tests",
+			tree: map[string]string{
+				"docs/a.md":     "held by `TestThere`\nand by TestGone, on Tests in general",
+				"pkg/a_test.go": "package a\nfunc TestThere() {}\n",
+			},
+			want: []string{"docs/a.md:2: names TestGone"},
+		},
+		"target that is gone": {
+			rule: "make targets",
+			tree: map[string]string{"Makefile": "build-it: deps\n\tmake x\n", "README.md": "`make build-it` and\n$ make gone # make sure\n"},
+			want: []string{"README.md:2: names make gone"},
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -206,7 +219,7 @@ func TestTextRulesObject(t *testing.T) {
 			for file, text := range tc.tree {
 				files[file] = &fstest.MapFile{Data: []byte(text)}
 			}
-			found, err := textRules()[tc.rule](files)
+			found, err := textRules()[tc.rule](load(t, files), files)
 			if err != nil {
 				t.Fatal(err)
 			}
