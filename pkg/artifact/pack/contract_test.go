@@ -1,10 +1,14 @@
 package pack_test
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/confine-dev/confine/pkg/artifact"
 	"github.com/confine-dev/confine/pkg/artifact/pack"
+	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/kinds"
 )
 
@@ -52,5 +56,32 @@ func TestKindsThatConfineShips(t *testing.T) {
 	packed, err := pack.Build(inputs, set, pack.Options{})
 	if err != nil || packed.Form != pack.FormBundle || len(packed.Blobs) != 1+len(inputs) {
 		t.Errorf("all kinds together: %+v, %v", packed, err)
+	}
+}
+
+// TestDocumentSaysWhatHolds compares the tables of the specification with the
+// kinds and bounds in the code.
+func TestDocumentSaysWhatHolds(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../../docs/artifact-format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := []string{
+		fmt.Sprintf("| manifest or index | %d MiB | TooLarge |", pack.MaxManifestBytes>>20),
+		fmt.Sprintf("| one payload | %d MiB | TooLarge |", profile.MaxPayloadBytes>>20),
+		fmt.Sprintf("| all payloads of an artifact | %d MiB | TooLarge |", pack.MaxArtifactBytes>>20),
+		fmt.Sprintf("| layers | %d | TooLarge |", pack.MaxLayers),
+		fmt.Sprintf("| manifests in an index | %d | TooLarge |", pack.MaxChildren),
+	}
+	for _, k := range kinds.All(nil).All() {
+		f := k.Format()
+		lines = append(lines, fmt.Sprintf("| %s | `%s` | `%s` | `%s` |",
+			k.Name(), f.MediaType, strings.Join(f.Extensions, "`, `"), f.DefaultFile))
+	}
+	for _, line := range lines {
+		if !strings.Contains(string(text), line+"\n") {
+			t.Errorf("docs/artifact-format.md lacks the line %s", line)
+		}
 	}
 }
