@@ -154,6 +154,11 @@ func (c *compiler) signer(in Signer) (signer, error) {
 	if err := checkLabel(in.Name, maxSignerName); err != nil {
 		return signer{}, fmt.Errorf("name: %w", err)
 	}
+	for field, at := range map[string]time.Time{"notBefore": in.NotBefore, "notAfter": in.NotAfter} {
+		if year := at.UTC().Year(); year < 1 || year > 9999 { // RFC 3339
+			return signer{}, fmt.Errorf("%s: the year %d is out of range", field, year)
+		}
+	}
 	if !in.NotBefore.IsZero() && !in.NotAfter.IsZero() && !in.NotBefore.Before(in.NotAfter) {
 		return signer{}, errors.New("notAfter: it is not after notBefore, so the key would never count")
 	}

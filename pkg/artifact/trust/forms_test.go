@@ -65,3 +65,53 @@ func TestForms(t *testing.T) {
 		}
 	}
 }
+
+// cosign may attach log entries and timestamps. Under a key policy they prove
+// nothing, so neither their presence nor what is in them matters.
+func TestLogEntriesAndTimestampsAreLeftAside(t *testing.T) {
+	k := newKey(t)
+	for name, more := range map[string]map[string]any{
+		"log entry":        {"tlogEntries": []any{map[string]any{"logIndex": "7", "canonicalizedBody": "AAAA", "inclusionProof": map[string]any{"treeSize": "9"}}}},
+		"empty log entry":  {"tlogEntries": []any{map[string]any{}}},
+		"timestamp":        {"timestampVerificationData": map[string]any{"rfc3161Timestamps": []any{map[string]any{"signedTimestamp": "AAAA"}}}},
+		"empty timestamps": {"timestampVerificationData": map[string]any{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := edit(t, bundleFor(t, k, subject().Digest), func(p map[string]any) {
+				for key, value := range more {
+					material(p)[key] = value
+				}
+			})
+			session := begin(t, policyOf("p", k))
+			offerAll(t, session, c)
+			if !session.Met() {
+				t.Error("not met")
+			}
+		})
+	}
+}
+
+// Subject annotations and a predicate are what cosign 3 adds; the other
+// spelling of the media type and of the hint are as good.
+func TestBundleVariants(t *testing.T) {
+	k := newKey(t)
+	d := subject().Digest
+	three := `{"_type":"` + statementType + `","subject":[{"digest":{"sha256":"` + d.Encoded() + `"},"annotations":{"who":"ci"}}],` +
+		`"predicateType":"` + trust.SignPredicateType + `","predicate":{}}`
+	for name, c := range map[string]trust.Candidate{
+		"cosign 3": bundleOf(t, k, k.cosignSigner(t), trust.StatementPayloadType, three),
+		"media type": edit(t, bundleFor(t, k, d), func(p map[string]any) {
+			p["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.3"
+		}),
+		"no hint":      edit(t, bundleFor(t, k, d), func(p map[string]any) { material(p)["publicKey"] = map[string]any{} }),
+		"foreign hint": edit(t, bundleFor(t, k, d), func(p map[string]any) { material(p)["publicKey"] = map[string]any{"hint": "ci-key"} }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			session := begin(t, policyOf("p", newKey(t), k))
+			offerAll(t, session, c)
+			if !session.Met() {
+				t.Error("not met")
+			}
+		})
+	}
+}

@@ -1,0 +1,27 @@
+package trust
+
+import (
+	"errors"
+	"runtime"
+	"testing"
+)
+
+func TestContained(t *testing.T) {
+	failure := errors.New("failed")
+	for name, test := range map[string]struct {
+		f    func() error
+		want error
+	}{
+		"returns":            {func() error { return nil }, nil},
+		"fails":              {func() error { return failure }, failure},
+		"panics":             {func() error { panic("x") }, errPanicked},
+		"writes a nil map":   {func() error { var m map[string]int; m["x"] = 1; return nil }, errPanicked},
+		"ends its goroutine": {func() error { runtime.Goexit(); return nil }, errPanicked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := contained(test.f); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+		})
+	}
+}
