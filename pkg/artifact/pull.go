@@ -73,7 +73,10 @@ func (p *Puller) Pull(ctx context.Context, from Fetcher, policies *trust.Policie
 	if err := p.fetchPayloads(ctx, from, matched, art, manifest); err != nil {
 		return nil, err
 	}
-	return art, p.judge(matched, art)
+	if err := p.judge(matched, art); err != nil {
+		return nil, err
+	}
+	return art, nil
 }
 
 // open reads the verified manifest, descending from an index to the child for
@@ -104,13 +107,9 @@ func (p *Puller) open(ctx context.Context, from Fetcher, matched *trust.Matched,
 		return nil, err
 	}
 	art.Evidence.addManifest(child.Digest, raw)
-	manifest, err = pack.Parse(raw, p.kinds)
+	manifest, err = pack.ParseChild(raw, p.kinds)
 	if err != nil {
 		return nil, named(objectOf(req.Repository, child.Digest), err)
-	}
-	if manifest.IsIndex() {
-		return nil, reason.New(reason.UnsupportedArtifact, objectOf(req.Repository, child.Digest),
-			"an index inside an index is not supported")
 	}
 	return manifest, nil
 }

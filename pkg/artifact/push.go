@@ -8,6 +8,7 @@ import (
 
 	"github.com/confine-dev/confine/pkg/artifact/pack"
 	"github.com/confine-dev/confine/pkg/artifact/reference"
+	"github.com/confine-dev/confine/pkg/artifact/sign"
 	"github.com/confine-dev/confine/pkg/profile"
 )
 
@@ -23,8 +24,6 @@ type Pusher interface {
 type Signer interface {
 	// Bundle returns a sigstore bundle whose statement is that d was signed.
 	Bundle(ctx context.Context, d digest.Digest) ([]byte, error)
-	// BundleAnnotations are those of the referrer that carries the bundle.
-	BundleAnnotations() map[string]string
 }
 
 // PushRequest is what to push, and where to.
@@ -62,7 +61,7 @@ func Push(ctx context.Context, to Pusher, kinds profile.Set, req PushRequest) (P
 	if err != nil {
 		return Pushed{}, err
 	}
-	signature, err := to.Attach(ctx, req.Reference.Repository, packed.Descriptor, bundle, req.Signer.BundleAnnotations())
+	signature, err := to.Attach(ctx, req.Reference.Repository, packed.Descriptor, bundle, sign.ReferrerAnnotations())
 	if err != nil {
 		return Pushed{}, err
 	}

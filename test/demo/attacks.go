@@ -184,6 +184,6 @@ func attach(ctx context.Context, client artifact.Pusher, to string, bundle []byt
 		return err
 	}
 	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: ref.Digest, Size: int64(len(raw))}
-	_, err = client.Attach(ctx, ref.Repository, subject, bundle, (&sign.Key{}).BundleAnnotations())
+	_, err = client.Attach(ctx, ref.Repository, subject, bundle, sign.ReferrerAnnotations())
 	return err
 }

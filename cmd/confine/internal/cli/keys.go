@@ -72,11 +72,7 @@ func (a *app) keygen(prefix string) error {
 			return fmt.Errorf("%s exists already: move it away or choose another --output-key-prefix", file)
 		}
 	}
-	password, err := a.newPassword()
-	if err != nil {
-		return err
-	}
-	privatePEM, publicPEM, err := sign.GenerateKeyPair(password)
+	privatePEM, publicPEM, err := sign.GenerateKeyPair(a.newPassword)
 	if err != nil {
 		return err
 	}
