@@ -24,6 +24,8 @@ type baseline struct {
 	special map[string]bool
 	// tables maps a syscall to the GOARCHes that have it.
 	tables map[string][]string
+	// errnos maps names to numbers, as most architectures have them.
+	errnos map[string]uint32
 }
 
 // theBaseline decodes baselineJSON once. Were it unreadable, it would be empty
@@ -39,10 +41,12 @@ func decodeBaseline() *baseline {
 		Profiles   map[string][]Syscall `json:"profiles"`
 		Tables     []string             `json:"tables"`
 		Syscalls   map[string][]int     `json:"syscalls"`
+		Errnos     map[string]uint32    `json:"errnos"`
 	}
 	if json.Unmarshal(baselineJSON, &doc) != nil {
 		return b
 	}
+	b.errnos = doc.Errnos
 	shared := map[string]bool{}
 	for _, s := range doc.Everywhere {
 		for _, name := range s.Names {

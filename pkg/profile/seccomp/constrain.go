@@ -2,6 +2,7 @@ package seccomp
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -265,7 +266,7 @@ func (c *check) openDefault() {
 			surely[name] = surely[name] || len(s.Args) == 0
 		}
 	}
-	for _, name := range slices.Sorted(keys(c.denied)) {
+	for _, name := range slices.Sorted(maps.Keys(c.denied)) {
 		if !surely[name] && c.mayExist(name) {
 			v.object("", "%s, and no unconditional rule denies it", deniedText(name, c.denied[name]))
 		}

@@ -2,76 +2,28 @@ package seccomp
 
 import (
 	"fmt"
-	"iter"
-	"maps"
 	"slices"
 
 	"github.com/confine-dev/confine/pkg/profile"
 )
 
+// maxFindings bounds what one profile can make anybody read.
 const maxFindings = 256
 
-// knows reports whether the name is a syscall to the tables or to libseccomp.
-func (k *Kind) knows(name string) bool {
-	return theBaseline().known(name) || (k.resolver != nil && k.resolver.Resolves(name))
-}
-
-// hint says what an unknown name may have meant; empty for known ones.
-func (k *Kind) hint(name string) string {
-	if k.knows(name) {
-		return ""
-	}
-	return " (unknown syscall" + k.meant(name) + ")"
-}
-
-// meant names the nearest known syscall, where one is near.
-func (k *Kind) meant(name string) string {
-	b := theBaseline()
-	best, least := "", 1+max(1, len(name)/3)
-	for _, known := range slices.Sorted(maps.Keys(b.tables)) {
-		if d := distance(name, known, least); d < least {
-			best, least = known, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return "; did you mean " + best + "?"
-}
-
-// distance is the number of edits from a to b (Levenshtein), or at least
-// limit where it is not smaller.
-func distance(a, b string, limit int) int {
-	if abs(len(a)-len(b)) >= limit {
-		return limit
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
-func abs(n int) int { return max(n, -n) }
-
-func keys[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }
-
-// review collects what a reviewer should see.
+// review collects what a reviewer should see though p is valid.
 func (k *Kind) review(p *Profile) []profile.Finding {
 	r := &reviewer{kind: k, p: p}
-	_ = fmt.Sprint
+	r.head()
+	r.architectures()
+	for i := range p.Syscalls {
+		r.entry(&p.Syscalls[i])
+	}
+	r.repeats()
+	r.starts()
+	if len(r.found) > maxFindings {
+		more := len(r.found) - maxFindings + 1
+		r.found = append(r.found[:maxFindings-1], profile.Finding{Message: fmt.Sprintf("and %d more", more)})
+	}
 	return r.found
 }
 
@@ -79,4 +31,146 @@ type reviewer struct {
 	kind  *Kind
 	p     *Profile
 	found []profile.Finding
+}
+
+func (r *reviewer) find(position, format string, args ...any) {
+	r.found = append(r.found, profile.Finding{Position: position, Message: fmt.Sprintf(format, args...)})
+}
+
+func (r *reviewer) head() {
+	if !r.p.DefaultAction.Denies() {
+		r.find("", "the default action %s lets every syscall through that no rule names, also those of kernels to come", r.p.DefaultAction)
+	}
+	if slices.Contains(r.p.Flags, FlagSpecAllow) {
+		r.find("", "%s leaves the mitigation of Speculative Store Bypass off", FlagSpecAllow)
+	}
+	if r.p.ListenerPath != "" {
+		r.find("", "listenerPath hands syscalls to an agent; no trust policy admits that")
+	}
+}
+
+func (r *reviewer) architectures() {
+	named := r.p.Architectures
+	if len(named) == 0 {
+		r.find("", "no architectures are named: the profile applies to each node's own one alone, and kills programs of its others, such as 32-bit ones")
+	}
+	var little, big bool
+	for i, a := range named {
+		if slices.Contains(named[:i], a) {
+			r.find("", "the architecture %s stands twice", a)
+		}
+		for _, f := range archTable() {
+			if f.arch != a {
+				continue
+			}
+			little, big = little || !f.big, big || f.big
+			if !f.runc {
+				r.find("", "runc does not know the architecture %s and refuses to start containers", a)
+			}
+		}
+	}
+	if little && big {
+		r.find("", "big-endian and little-endian architectures stand together: no runtime can load that")
+	}
+}
+
+func (r *reviewer) entry(s *Syscall) {
+	if s.Action == ActNotify || s.Action == ActTrace {
+		r.find(s.position, "%s leaves the decision to another process; no trust policy admits that", s.Action)
+	}
+	if sameEffect(s.Action, s.ErrnoRet, r.p.DefaultAction, r.p.DefaultErrnoRet) {
+		r.find(s.position, "the entry does what the default action does: runtimes skip it")
+	}
+	for i, name := range s.Names {
+		if !r.kind.knows(name) {
+			r.find(s.at(i), "%s is no known syscall%s; runtimes skip it with no more than a debug message", name, r.kind.meant(name))
+		}
+		if !s.Action.Denies() {
+			r.reach(s.at(i), name)
+		}
+	}
+	r.arguments(s)
+}
+
+// reach points at syscalls through which others pass unfiltered.
+func (r *reviewer) reach(position, name string) {
+	switch name {
+	case "io_uring_setup":
+		r.find(position, "io_uring_setup is allowed: what is submitted to a ring never passes the filter")
+	case "clone3":
+		r.find(position, "clone3 is allowed: its flags lie behind a pointer, so that new namespaces cannot be filtered; errno 38 makes programs use clone")
+	}
+}
+
+func (r *reviewer) arguments(s *Syscall) {
+	if len(s.Args) > 1 && len(conjunctions(s.Args)) > 1 {
+		r.find(s.position, "an argument has several conditions: runc takes each condition of the entry as a rule of its own, so that one match is enough")
+	}
+	for _, a := range s.Args {
+		values := setOf(a, false)
+		switch {
+		case values.form == none:
+			r.find(s.position, "the condition %s %s %d never holds", argName(a), a.Op, a.Value)
+		case values.always(false):
+			r.find(s.position, "the condition %s %s %d always holds", argName(a), a.Op, a.Value)
+		}
+		switch {
+		case a.Op == OpMaskedEqual && a.ValueTwo&^a.Value != 0:
+			r.find(s.position, "valueTwo of %s has bits outside the mask: libseccomp drops them", argName(a))
+		case a.Op != OpMaskedEqual && a.ValueTwo != 0:
+			r.find(s.position, "valueTwo of %s means nothing beside %s", argName(a), a.Op)
+		}
+	}
+}
+
+func argName(a Arg) string { return fmt.Sprintf("arg%d", a.Index) }
+
+func sameEffect(a Action, errnoA *uint32, b Action, errnoB *uint32) bool {
+	return effectOf(a, errnoA) == effectOf(b, errnoB)
+}
+
+// repeats points at names that several rules are about.
+func (r *reviewer) repeats() {
+	type seenRule struct {
+		effect, when, position string
+	}
+	seen := map[string][]seenRule{}
+	for i := range r.p.Syscalls {
+		s := &r.p.Syscalls[i]
+		for j, name := range s.Names {
+			for _, c := range conjunctions(s.Args) {
+				now := seenRule{effectOf(s.Action, s.ErrnoRet), c.String(), s.at(j)}
+				for _, before := range seen[name] {
+					switch {
+					case before.when == now.when && before.effect == now.effect:
+						r.find(now.position, "the rule for %s stands at %s already", name, before.position)
+					case before.when == now.when:
+						r.find(now.position, "%s gets %s here and %s at %s: which wins is up to libseccomp",
+							name, now.effect, before.effect, before.position)
+					case before.when == unconditional || now.when == unconditional:
+						r.find(now.position, "%s has a rule with conditions and one without, at %s: the one without may decide alone",
+							name, before.position)
+					default:
+						continue
+					}
+					break
+				}
+				seen[name] = append(seen[name], now)
+			}
+		}
+	}
+}
+
+// starts points out that nothing starts without execve.
+func (r *reviewer) starts() {
+	if !r.p.DefaultAction.Denies() {
+		return
+	}
+	for i := range r.p.Syscalls {
+		s := &r.p.Syscalls[i]
+		if !s.Action.Denies() && slices.Contains(s.Names, "execve") {
+			return
+		}
+	}
+	r.find("", "execve is not allowed: no container can start with this profile")
 }

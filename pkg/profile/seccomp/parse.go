@@ -67,83 +67,91 @@ type profileReader struct {
 
 func (r *profileReader) profile(root *jsontree.Node) error {
 	r.p = &Profile{}
-	err := root.Read(jsontree.Fields{
+	fields := r.profileFields(MaxEntries, func(n *jsontree.Node) error {
+		s, err := r.syscall(n, r.syscallFields, foreignField)
+		r.p.Syscalls = append(r.p.Syscalls, s)
+		return err
+	})
+	if err := root.Read(fields, foreignField); err != nil {
+		return err
+	}
+	return r.wholeProfile(root)
+}
+
+// profileFields reads the runtime-spec's fields of a profile into r.p.
+func (r *profileReader) profileFields(entries int, entry func(*jsontree.Node) error) jsontree.Fields {
+	return jsontree.Fields{
 		"defaultAction":    word(&r.p.DefaultAction, Actions()),
 		"defaultErrnoRet":  errnoRet(&r.p.DefaultErrnoRet),
 		"architectures":    words(&r.p.Architectures, Arches()),
 		"flags":            words(&r.p.Flags, Flags()),
 		"listenerPath":     text(&r.p.ListenerPath),
 		"listenerMetadata": text(&r.p.ListenerMetadata),
-		"syscalls": func(n *jsontree.Node) error {
-			if n.IsNull() {
-				return nil
-			}
-			return n.List(MaxEntries, r.syscall)
-		},
-	}, foreignField)
-	if err != nil {
-		return err
+		"syscalls":         orNull(func(n *jsontree.Node) error { return n.List(entries, entry) }),
 	}
+}
+
+// wholeProfile holds what no single field can tell.
+func (r *profileReader) wholeProfile(root *jsontree.Node) error {
 	if r.p.DefaultAction == "" {
 		return jsontree.Errorf(root.Offset, "defaultAction is missing: runtimes would take the profile for none at all")
 	}
 	if r.p.DefaultErrnoRet != nil && !r.p.DefaultAction.takesErrno() {
-		at, _ := root.Member("defaultErrnoRet")
-		return jsontree.Errorf(at.Offset, "%s takes no errno", r.p.DefaultAction)
+		return jsontree.Errorf(root.At("defaultErrnoRet"), "%s takes no errno", r.p.DefaultAction)
 	}
 	if r.p.ListenerMetadata != "" && r.p.ListenerPath == "" {
-		at, _ := root.Member("listenerMetadata")
-		return jsontree.Errorf(at.Offset, "listenerMetadata must not stand without listenerPath")
+		return jsontree.Errorf(root.At("listenerMetadata"), "listenerMetadata must not stand without listenerPath")
 	}
 	return nil
 }
 
-func (r *profileReader) syscall(n *jsontree.Node) error {
-	s := Syscall{position: jsontree.Position(r.data, n.Offset)}
-	err := n.Read(jsontree.Fields{
-		"names":    func(n *jsontree.Node) error { return r.readNames(n, &s) },
+// syscallFields reads the runtime-spec's fields of an entry into s.
+func (r *profileReader) syscallFields(s *Syscall) jsontree.Fields {
+	return jsontree.Fields{
+		"names":    func(n *jsontree.Node) error { return r.readNames(n, s) },
 		"action":   word(&s.Action, Actions()),
 		"errnoRet": errnoRet(&s.ErrnoRet),
-		"args": func(n *jsontree.Node) error {
-			if n.IsNull() {
-				return nil
-			}
-			return n.List(MaxArgs, func(n *jsontree.Node) error { return readArg(n, &s) })
-		},
-	}, foreignField)
-	if err != nil {
-		return err
+		"args": orNull(func(n *jsontree.Node) error {
+			return n.List(MaxArgs, func(n *jsontree.Node) error { return readArg(n, s) })
+		}),
+	}
+}
+
+func (r *profileReader) syscall(n *jsontree.Node, fields func(*Syscall) jsontree.Fields, unknown func(string) string) (Syscall, error) {
+	s := Syscall{position: jsontree.Position(r.data, n.Offset)}
+	if err := n.Read(fields(&s), unknown); err != nil {
+		return s, err
 	}
 	switch {
 	case len(s.Names) == 0:
-		return jsontree.Errorf(n.Offset, "names is missing or empty: an entry must name at least one syscall")
+		return s, jsontree.Errorf(n.Offset, "names is missing or empty: an entry must name at least one syscall")
 	case s.Action == "":
-		return jsontree.Errorf(n.Offset, "action is missing")
+		return s, jsontree.Errorf(n.Offset, "action is missing")
 	case s.ErrnoRet != nil && !s.Action.takesErrno():
-		at, _ := n.Member("errnoRet")
-		return jsontree.Errorf(at.Offset, "%s takes no errno", s.Action)
+		return s, jsontree.Errorf(n.At("errnoRet"), "%s takes no errno", s.Action)
 	}
-	r.p.Syscalls = append(r.p.Syscalls, s)
-	return nil
+	return s, nil
 }
 
 func (r *profileReader) readNames(n *jsontree.Node, s *Syscall) error {
-	return n.List(MaxNames, func(n *jsontree.Node) error {
-		if r.names++; r.names > MaxNames {
-			return jsontree.Errorf(n.Offset, "the profile names more than %d syscalls", MaxNames)
-		}
-		name, err := n.Str(maxNameBytes)
-		if err != nil {
-			return err
-		}
-		if !plausibleName(name) {
-			return jsontree.Errorf(n.Offset,
-				"%q is no syscall name: those are lower-case letters, digits and underscores; runtimes would skip it silently", name)
-		}
-		s.Names = append(s.Names, name)
-		s.positions = append(s.positions, jsontree.Position(r.data, n.Offset))
-		return nil
-	})
+	return n.List(MaxNames, func(n *jsontree.Node) error { return r.readName(n, s) })
+}
+
+func (r *profileReader) readName(n *jsontree.Node, s *Syscall) error {
+	if r.names++; r.names > MaxNames {
+		return jsontree.Errorf(n.Offset, "the profile names more than %d syscalls", MaxNames)
+	}
+	name, err := n.Str(maxNameBytes)
+	if err != nil {
+		return err
+	}
+	if !plausibleName(name) {
+		return jsontree.Errorf(n.Offset,
+			"%q is no syscall name: those are lower-case letters, digits and underscores; runtimes would skip it silently", name)
+	}
+	s.Names = append(s.Names, name)
+	s.positions = append(s.positions, jsontree.Position(r.data, n.Offset))
+	return nil
 }
 
 // plausibleName reports whether name is written as syscalls are.
@@ -201,12 +209,9 @@ func word[T ~string](to *T, allowed []T) func(*jsontree.Node) error {
 	}
 }
 
-// words reads a list of such strings; null is as good as absent.
+// words reads a list of such strings.
 func words[T ~string](to *[]T, allowed []T) func(*jsontree.Node) error {
-	return func(n *jsontree.Node) error {
-		if n.IsNull() {
-			return nil
-		}
+	return orNull(func(n *jsontree.Node) error {
 		*to = []T{}
 		return n.List(2*len(allowed), func(n *jsontree.Node) error {
 			var one T
@@ -216,15 +221,12 @@ func words[T ~string](to *[]T, allowed []T) func(*jsontree.Node) error {
 			*to = append(*to, one)
 			return nil
 		})
-	}
+	})
 }
 
-// errnoRet reads the JSON schema's uint32; null is as good as absent.
+// errnoRet reads the JSON schema's uint32.
 func errnoRet(to **uint32) func(*jsontree.Node) error {
-	return func(n *jsontree.Node) error {
-		if n.IsNull() {
-			return nil
-		}
+	return orNull(func(n *jsontree.Node) error {
 		v, err := n.Uint(32)
 		if err != nil {
 			return err
@@ -232,6 +234,16 @@ func errnoRet(to **uint32) func(*jsontree.Node) error {
 		errno := uint32(v)
 		*to = &errno
 		return nil
+	})
+}
+
+// orNull takes null for an absent optional field, as every runtime does.
+func orNull(read func(*jsontree.Node) error) func(*jsontree.Node) error {
+	return func(n *jsontree.Node) error {
+		if n.IsNull() {
+			return nil
+		}
+		return read(n)
 	}
 }
 

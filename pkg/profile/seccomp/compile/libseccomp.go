@@ -119,19 +119,36 @@ func (b *builder) architectures(native bool) error {
 		}
 		known = append(known, arch)
 	}
-	if own, err := libseccomp.GetNativeArch(); !native && err == nil && len(known) > 0 && !slices.Contains(known, own) {
+	own, err := libseccomp.GetNativeArch()
+	if err != nil {
+		return invalid("libseccomp does not know this machine's architecture: %w", err)
+	}
+	if !native && len(known) > 0 {
 		if err := b.filter.RemoveArch(own); err != nil {
 			return invalid("libseccomp cannot compile for other architectures alone: %w", err)
 		}
 	}
+	return b.addArchitectures(known, own, native)
+}
+
+func (b *builder) addArchitectures(known []libseccomp.ScmpArch, own libseccomp.ScmpArch, native bool) error {
+	added := 0
 	for _, arch := range known {
 		switch err := b.filter.AddArch(arch); {
+		case err == nil:
+			added++
 		case errors.Is(err, unix.EDOM):
 			return invalid("no filter can hold big-endian and little-endian architectures at once, as %s is beside the others", arch)
-		case err != nil && native:
+		case native:
 			return invalid("libseccomp refuses the architecture %s: %w", arch, err)
-		case err != nil:
+		default:
 			b.find("the linked libseccomp %s does not support the architecture %s", version(), arch)
+		}
+	}
+	if !native && len(known) > 0 && added == 0 {
+		// A filter needs an architecture to be compiled for.
+		if err := b.filter.AddArch(own); err != nil {
+			return invalid("libseccomp refuses the architecture %s: %w", own, err)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -41,6 +42,8 @@ type document struct {
 	// Syscalls maps each syscall to the indexes in Tables of those that have it.
 	Tables   []string         `json:"tables"`
 	Syscalls map[string][]int `json:"syscalls"`
+	// Errnos are those of linux/amd64, which all but MIPS, SPARC and PA-RISC share.
+	Errnos map[string]uint32 `json:"errnos"`
 }
 
 func main() {
@@ -64,7 +67,7 @@ func run(out string) error {
 	doc := document{
 		Sources: []string{
 			containerdModule + "@" + containerdVersion + " contrib/seccomp, no capabilities",
-			sysModule + "@" + sysVersion + " unix/zsysnum_linux_*.go",
+			sysModule + "@" + sysVersion + " unix/zsysnum_linux_*.go, unix/zerrors_linux_amd64.go",
 		},
 		Tables: tables(),
 	}
@@ -74,13 +77,16 @@ func run(out string) error {
 	if doc.Syscalls, err = syscalls(sys); err != nil {
 		return err
 	}
+	if doc.Errnos, err = errnos(sys); err != nil {
+		return err
+	}
 	data, err := json.Marshal(doc)
 	if err != nil {
 		return err
 	}
 	// One line for each table keeps diffs readable.
 	data = bytes.ReplaceAll(data, []byte(`,"everywhere":`), []byte(",\n\"everywhere\":"))
-	for _, key := range []string{"profiles", "tables", "syscalls"} {
+	for _, key := range []string{"profiles", "tables", "syscalls", "errnos"} {
 		data = bytes.ReplaceAll(data, []byte(`,"`+key+`":`), []byte(",\n\""+key+"\":"))
 	}
 	data = append(data, '\n')
@@ -202,6 +208,28 @@ func syscalls(sys string) (map[string][]int, error) {
 			name := strings.ToLower(string(m[1]))
 			all[name] = append(all[name], i)
 		}
+	}
+	return all, nil
+}
+
+func errnos(sys string) (map[string]uint32, error) {
+	all := map[string]uint32{}
+	for _, file := range []string{"zerrors_linux.go", "zerrors_linux_amd64.go"} {
+		text, err := os.ReadFile(filepath.Join(sys, "unix", file))
+		if err != nil {
+			return nil, err
+		}
+		constant := regexp.MustCompile(`(?m)^\t(E[A-Z0-9]+) += syscall\.Errno\((0x[0-9a-f]+)\)`)
+		for _, m := range constant.FindAllSubmatch(text, -1) {
+			value, err := strconv.ParseUint(string(m[2]), 0, 12)
+			if err != nil {
+				return nil, err
+			}
+			all[string(m[1])] = uint32(value)
+		}
+	}
+	if len(all) < 100 {
+		return nil, fmt.Errorf("only %d errnos read", len(all))
 	}
 	return all, nil
 }

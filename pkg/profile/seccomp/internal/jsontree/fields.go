@@ -35,14 +35,15 @@ func refusal(key string, fields Fields, unknown func(string) string) string {
 	return unknown(key)
 }
 
-// Member returns the value of a key of an object.
-func (n *Node) Member(key string) (*Node, bool) {
+// At returns where the value of a key of an object stands; the object's own
+// place where it has no such key.
+func (n *Node) At(key string) int {
 	for _, m := range n.Members {
 		if m.Key == key {
-			return m.Value, true
+			return m.Value.Offset
 		}
 	}
-	return nil, false
+	return n.Offset
 }
 
 // Str reads a string of at most limit bytes.

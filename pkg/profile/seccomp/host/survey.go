@@ -1,0 +1,224 @@
+package host
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/confine-dev/confine/pkg/durable"
+	"github.com/confine-dev/confine/pkg/profile"
+	"github.com/confine-dev/confine/pkg/reason"
+)
+
+// survey is what one look at the whole tree found.
+type survey struct {
+	installed []profile.Installed // sorted by owner
+	foreign   []string            // entries Confine did not make, sorted
+	folders   []string            // artifact folders by name
+	empty     []string            // namespace folders without an entry
+	// named holds the artifact folders that any link names, also a foreign one.
+	named map[string]bool
+}
+
+// look reads the whole tree. An error means that something in it could not be
+// read; nothing may be collected then.
+func look(d *durable.Dir) (survey, error) {
+	s := survey{named: map[string]bool{}}
+	files, err := s.lookAtArtifacts(d)
+	if err != nil {
+		return survey{}, err
+	}
+	entries, err := d.ReadDir(base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return survey{}, err
+	}
+	for _, e := range entries {
+		name := path.Join(base, e.Name())
+		if name == artifacts {
+			continue
+		}
+		if err := s.lookAtNamespace(d, name, e, files); err != nil {
+			return survey{}, err
+		}
+	}
+	slices.SortFunc(s.installed, func(a, b profile.Installed) int {
+		return strings.Compare(a.Owner.Namespace+"\x00"+a.Owner.Name, b.Owner.Namespace+"\x00"+b.Owner.Name)
+	})
+	slices.Sort(s.foreign)
+	return s, nil
+}
+
+// lookAtArtifacts lists the artifact folders and returns the files of each.
+func (s *survey) lookAtArtifacts(d *durable.Dir) (map[string][]string, error) {
+	files := map[string][]string{}
+	entries, err := d.ReadDir(artifacts)
+	if errors.Is(err, fs.ErrNotExist) {
+		return files, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		name := path.Join(artifacts, e.Name())
+		if _, ours := folderDigest(e.Name()); !ours || !e.IsDir() {
+			s.foreign = append(s.foreign, name)
+			continue
+		}
+		s.folders = append(s.folders, e.Name())
+		inside, err := d.ReadDir(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range inside {
+			if f.Type().IsRegular() {
+				files[e.Name()] = append(files[e.Name()], f.Name())
+			}
+		}
+	}
+	return files, nil
+}
+
+// lookAtNamespace reads one entry beside the artifacts: a namespace's folder,
+// or something foreign.
+func (s *survey) lookAtNamespace(d *durable.Dir, name string, e fs.DirEntry, files map[string][]string) error {
+	if !e.IsDir() {
+		s.foreign = append(s.foreign, name)
+		return s.note(d, name, e)
+	}
+	entries, err := d.ReadDir(name)
+	if err != nil {
+		return err
+	}
+	known := isLabel(e.Name())
+	if known && len(entries) == 0 {
+		s.empty = append(s.empty, name)
+	}
+	if !known {
+		s.foreign = append(s.foreign, name)
+	}
+	for _, link := range entries {
+		full := path.Join(name, link.Name())
+		if err := s.note(d, full, link); err != nil {
+			return err
+		}
+		owner := profile.Owner{Namespace: e.Name(), Name: link.Name()}
+		unit, ours, err := readLink(d, owner, link, files)
+		if err != nil {
+			return err
+		}
+		if ours {
+			s.installed = append(s.installed, unit)
+		} else if known {
+			s.foreign = append(s.foreign, full)
+		}
+	}
+	return nil
+}
+
+// note marks the artifact folder that a link names, whoever made the link.
+func (s *survey) note(d *durable.Dir, name string, e fs.DirEntry) error {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return nil
+	}
+	target, err := d.Readlink(name)
+	if err != nil {
+		return err
+	}
+	if rest, inside := strings.CutPrefix(path.Join(path.Dir(name), target), artifacts+"/"); inside {
+		folder, _, _ := strings.Cut(rest, "/")
+		s.named[folder] = true
+	}
+	return nil
+}
+
+// readLink reads an owner's link. It is not ours where the owner's name or the
+// target is none that Install writes.
+func readLink(d *durable.Dir, o profile.Owner, e fs.DirEntry, files map[string][]string) (profile.Installed, bool, error) {
+	if e.Type()&fs.ModeSymlink == 0 || checkOwner(o) != nil {
+		return profile.Installed{}, false, nil
+	}
+	target, err := d.Readlink(linkName(o))
+	if err != nil {
+		return profile.Installed{}, false, err
+	}
+	folder := path.Base(target)
+	dgst, ok := folderDigest(folder)
+	if !ok || target != linkTarget(folder) {
+		return profile.Installed{}, false, nil
+	}
+	unit := profile.Installed{Owner: o, Digest: dgst}
+	for _, f := range files[folder] {
+		unit.References = append(unit.References, path.Join(linkName(o), f))
+	}
+	return unit, true, nil
+}
+
+// collect removes artifact folders that no link names, empty namespace
+// folders, and what killed writes left. It removes nothing at all unless the
+// whole tree could be read.
+func (h *Host) collect(d *durable.Dir) error {
+	s, err := look(d)
+	if err != nil {
+		return err
+	}
+	for _, folder := range s.folders {
+		if s.named[folder] {
+			continue
+		}
+		if err := d.RemoveAll(path.Join(artifacts, folder)); err != nil {
+			return err
+		}
+		if dgst, ok := folderDigest(folder); ok {
+			delete(h.seen, dgst)
+		}
+	}
+	for _, namespace := range s.empty {
+		if err := sweep(d, namespace); err != nil {
+			return err
+		}
+		if err := d.Remove(namespace); err != nil {
+			return err
+		}
+	}
+	swept := map[string]bool{base: true, artifacts: true}
+	for _, unit := range s.installed {
+		swept[path.Join(base, unit.Owner.Namespace)] = true
+	}
+	for name := range swept {
+		if err := sweep(d, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweep is SweepTemp of a folder that may be missing.
+func sweep(d *durable.Dir, name string) error {
+	if err := d.SweepTemp(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// refuseShared refuses a unit whose digest another owner has in force with
+// other files. One digest names one set of bytes, so one of the two callers is
+// wrong, and the one in force keeps what it has.
+func refuseShared(d *durable.Dir, u profile.Unit) error {
+	s, err := look(d)
+	if err != nil {
+		return err
+	}
+	for _, in := range s.installed {
+		if in.Digest == u.Digest && in.Owner != u.Owner {
+			return reason.New(reason.InstallFailed, u.Owner.String(),
+				"%s is installed for %s with other files than these", u.Digest, in.Owner).
+				WithAdvice("report this: files that differ under one digest were not verified against it")
+		}
+	}
+	return nil
+}
