@@ -14,6 +14,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -80,6 +81,9 @@ func checkKeyFile(pemBytes []byte) error {
 	case len(bytes.TrimSpace(rest)) != 0:
 		return fmt.Errorf("%w: something follows the PEM block", ErrKeyFile)
 	case block.Type == cosign.CosignPrivateKeyPemType || block.Type == cosign.SigstorePrivateKeyPemType:
+		if !json.Valid(block.Bytes) {
+			return fmt.Errorf("%w: what the PEM block holds is damaged", ErrKeyFile)
+		}
 		return nil
 	case block.Type == "PUBLIC KEY":
 		return fmt.Errorf("%w: it is the public key, give the private one (cosign.key)", ErrKeyFile)

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -140,7 +141,7 @@ func checkStatement(statement *intoto.Statement, want digest.Digest) error {
 
 // verifiedBy is the accepting path: sigstore-go judges signature and subject,
 // and what it verified must say what we want.
-func (b *bundleSignature) verifiedBy(c *credential) error {
+func (b *bundleSignature) verifiedBy(_ context.Context, c *credential) error {
 	if b.claims != nil {
 		return b.claims
 	}

@@ -20,7 +20,7 @@ const recheckAfter = 5 * time.Minute
 // signed is one signature, read but not yet believed.
 type signed interface {
 	// verifiedBy returns nil if the key made it and it is for our artifact.
-	verifiedBy(*credential) error
+	verifiedBy(context.Context, *credential) error
 	// authenticBy reports whether the key made it, whatever it says. It only
 	// chooses the words of a refusal.
 	authenticBy(*credential) bool
@@ -100,7 +100,7 @@ func (s *Session) Offer(ctx context.Context, c Candidate) error {
 	s.offered++
 	var id string
 	err := contained(func() (err error) {
-		id, err = s.judge(c)
+		id, err = s.judge(ctx, c)
 		return err
 	})
 	if err == nil {
@@ -116,7 +116,7 @@ func (s *Session) Offer(ctx context.Context, c Candidate) error {
 }
 
 // judge returns the credential that made c.
-func (s *Session) judge(c Candidate) (string, error) {
+func (s *Session) judge(ctx context.Context, c Candidate) (string, error) {
 	if n := sizeOf(c); n > MaxCandidateBytes {
 		return "", refusal{reason.SignatureInvalid, fmt.Sprintf("it has %d bytes, at most %d are read", n, MaxCandidateBytes)}
 	}
@@ -137,7 +137,7 @@ func (s *Session) judge(c Candidate) (string, error) {
 		return "", s.explain(sig, claims)
 	}
 	for _, credential := range s.likelyFirst(sig.keyHint()) {
-		if sig.verifiedBy(credential) == nil {
+		if sig.verifiedBy(ctx, credential) == nil {
 			return credential.id, s.admit(credential)
 		}
 	}

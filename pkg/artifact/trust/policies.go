@@ -55,9 +55,9 @@ func (p *Policies) policies() []*policy {
 }
 
 func (p *policy) matches(repo reference.Repository, namespace string) bool {
-	_, any := p.namespaces[anyNamespace]
+	_, all := p.namespaces[anyNamespace]
 	_, named := p.namespaces[namespace]
-	return (any || named) && slices.ContainsFunc(p.repositories, func(pt pattern) bool { return pt.matches(repo) })
+	return (all || named) && slices.ContainsFunc(p.repositories, func(pt pattern) bool { return pt.matches(repo) })
 }
 
 // Names returns the matching policies' names, sorted.
@@ -98,9 +98,8 @@ func (m *Matched) Fingerprint() digest.Digest {
 	}
 	data, err := json.Marshal(meanings)
 	if err != nil {
-		// Compile has made sure that limits are JSON and times come from RFC
-		// 3339; a time outside its years is the one thing left. Never the
-		// same: whoever remembers by fingerprint forgets.
+		// Compile has refused limits and times that do not fit JSON. Should one
+		// slip through: never the same, so nothing is remembered by it.
 		return digest.FromString(time.Now().String())
 	}
 	return digest.FromBytes(data)
