@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -86,7 +87,7 @@ func kindOfLayer(form Form, desc ocispec.Descriptor, kinds profile.Set) (profile
 	if isTyped {
 		return typed, nil
 	}
-	if strings.HasPrefix(desc.MediaType, ocispec.MediaTypeImageLayer+"+") || strings.HasPrefix(desc.MediaType, dockerPrefix) {
+	if isArchiveType(desc.MediaType) {
 		return nil, fmt.Errorf("is a compressed archive (%q), as folders and container images make", clip(desc.MediaType))
 	}
 	if !slices.Contains(genericMediaTypes(), desc.MediaType) {
@@ -94,6 +95,12 @@ func kindOfLayer(form Form, desc ocispec.Descriptor, kinds profile.Set) (profile
 	}
 	kind, _ := kinds.ByTitle(SanitizeTitle(desc.Annotations[ocispec.AnnotationTitle]))
 	return kind, nil
+}
+
+// isArchiveType recognizes the layers of container images, which is also what
+// oras makes of a folder.
+func isArchiveType(mediaType string) bool {
+	return strings.HasPrefix(mediaType, ocispec.MediaTypeImageLayer+"+") || strings.HasPrefix(mediaType, dockerPrefix)
 }
 
 // orasPush renders the command that would have made an acceptable artifact of
@@ -117,7 +124,7 @@ func orasPush(descs []ocispec.Descriptor, kinds profile.Set) string {
 		if ok {
 			mediaType = kind.Format().MediaType
 		}
-		if file == "" {
+		if file == "" || isArchiveType(desc.MediaType) {
 			file = "FILE"
 		}
 		unknown = unknown || !ok
@@ -199,7 +206,7 @@ func sniff(payload []byte, kinds profile.Set) (profile.Kind, error) {
 		names = append(names, k.Name())
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("is no profile that media type, title or content could tell")
+		return nil, errors.New("is no profile that media type, title or content could tell")
 	}
 	return nil, fmt.Errorf("could be any of %s, and neither media type nor title tells which", strings.Join(names, ", "))
 }

@@ -162,7 +162,7 @@ func TestWhatOrasPushMakesOfAFolderIsRefused(t *testing.T) {
 	t.Parallel()
 	raw := orasPush(t, oras.PackManifestVersion1_1, oras.MediaTypeUnknownArtifact, false, orasFile{path: "profiles"})
 	m, err := pack.Parse(raw, testKinds())
-	wantRefusal(t, m != nil, err, reason.UnsupportedArtifact, "profiles:MEDIATYPE")
+	wantRefusal(t, m != nil, err, reason.UnsupportedArtifact, "REPO:TAG FILE:MEDIATYPE")
 }
 
 // TestIndexAsOrasMakesIt follows `oras push --artifact-platform` and

@@ -199,7 +199,7 @@ func refusedLayersAndIndexes() map[string]refusedCase {
 			manifestOf(pack.ArtifactTypeBundle, cil, blobOf("application/vnd.confine.landlock.v1", "x", "a.landlock")),
 			reason.UnsupportedArtifact, "a.landlock:MEDIATYPE (MEDIATYPE is one of " + seccompType,
 		},
-		"a folder": {manifestOf(bareType, blobOf(tarType+"+gzip", "x", "profiles")), reason.UnsupportedArtifact, "profiles:MEDIATYPE"},
+		"a folder": {manifestOf(bareType, blobOf(tarType+"+gzip", "x", "profiles")), reason.UnsupportedArtifact, "REPO:TAG FILE:MEDIATYPE"},
 		"one title twice": {
 			manifestOf(bareType, blobOf(tarType, "a", "a.cil"), blobOf(tarType, "b", "a.cil")), reason.UnsupportedArtifact, "its own name",
 		},
