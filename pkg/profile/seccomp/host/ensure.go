@@ -104,30 +104,29 @@ func mendFile(d *durable.Dir, name string, data []byte) (bool, error) {
 }
 
 // ensureLink makes the owner's link name the unit's artifact folder, which
-// must be complete by now.
-func ensureLink(d *durable.Dir, u profile.Unit) (bool, error) {
-	namespace := path.Join(base, u.Owner.Namespace)
-	changed, err := ensureFolder(d, namespace)
+// must be complete by now. replaced says that something else stood there.
+func ensureLink(d *durable.Dir, u profile.Unit) (changed, replaced bool, err error) {
+	changed, err = ensureFolder(d, path.Join(base, u.Owner.Namespace))
 	if err != nil {
-		return changed, err
+		return changed, false, err
 	}
 	name, target := linkName(u.Owner), linkTarget(folderName(u.Digest))
 	info, err := d.Lstat(name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return changed, err
-	}
-	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		got, err := d.Readlink(name)
-		if err == nil && got == target {
-			return changed, nil
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return true, false, d.Symlink(target, name)
+	case err != nil:
+		return changed, false, err
+	case info.Mode()&fs.ModeSymlink != 0:
+		if got, err := d.Readlink(name); err == nil && got == target {
+			return changed, false, nil
 		}
-	}
-	if err == nil && info.IsDir() { // somebody put a folder where the link was
+	case info.IsDir(): // somebody put a folder where the link was
 		if err := d.RemoveAll(name); err != nil {
-			return true, err
+			return true, true, err
 		}
 	}
-	return true, d.Symlink(target, name)
+	return true, true, d.Symlink(target, name)
 }
 
 // linkTarget is relative, so that the tree means the same wherever a node or
@@ -143,9 +142,9 @@ func ensureFolder(d *durable.Dir, name string) (bool, error) {
 		if err := d.Remove(name); err != nil {
 			return true, err
 		}
-		err = fs.ErrNotExist
+		return true, d.MkdirAll(name, dirMode)
 	}
-	if errors.Is(err, fs.ErrNotExist) || (err == nil && !info.IsDir() && name != base) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return true, d.MkdirAll(name, dirMode)
 	}
 	if err != nil {

@@ -64,6 +64,9 @@ type Host struct {
 	// seen remembers the files each digest was installed with, so that two
 	// owners of one digest cannot overwrite each other's bytes.
 	seen map[digest.Digest]fingerprint
+	// clean is set while nothing can be left to collect. It starts unset,
+	// because an earlier process may have been killed.
+	clean bool
 }
 
 type fingerprint [sha256.Size]byte
@@ -119,6 +122,7 @@ func (h *Host) Install(ctx context.Context, units []profile.Unit) []profile.Outc
 		}
 		if err != nil {
 			outcomes[i].Err = durable.Explain(u.Owner.String(), err)
+			h.clean = false
 		}
 	}
 	if d == nil {
@@ -133,8 +137,8 @@ func (h *Host) Install(ctx context.Context, units []profile.Unit) []profile.Outc
 
 // installUnit brings one unit to the disk and then into force.
 func (h *Host) installUnit(d *durable.Dir, u profile.Unit) (bool, error) {
-	print := fingerprintOf(u.Files)
-	if before, ok := h.seen[u.Digest]; ok && before != print {
+	sum := fingerprintOf(u.Files)
+	if before, ok := h.seen[u.Digest]; ok && before != sum {
 		if err := refuseShared(d, u); err != nil {
 			return false, err
 		}
@@ -143,8 +147,11 @@ func (h *Host) installUnit(d *durable.Dir, u profile.Unit) (bool, error) {
 	if err != nil {
 		return changed, err
 	}
-	h.seen[u.Digest] = print
-	flipped, err := ensureLink(d, u)
+	h.seen[u.Digest] = sum
+	flipped, replaced, err := ensureLink(d, u)
+	if replaced {
+		h.clean = false // the folder it named before may be unused now
+	}
 	return changed || flipped, err
 }
 
@@ -166,6 +173,7 @@ func (h *Host) Remove(ctx context.Context, owners []profile.Owner) []profile.Out
 			d, openErr = durable.OpenExisting(h.opts.Root, durable.Options{Before: h.opts.Before})
 		}
 		if err == nil && d != nil {
+			h.clean = false
 			outcomes[i].Changed, err = removeLink(d, o)
 		} else if err == nil && !errors.Is(openErr, fs.ErrNotExist) {
 			err = openErr

@@ -14,10 +14,11 @@ import (
 
 // survey is what one look at the whole tree found.
 type survey struct {
-	installed []profile.Installed // sorted by owner
-	foreign   []string            // entries Confine did not make, sorted
-	folders   []string            // artifact folders by name
-	empty     []string            // namespace folders without an entry
+	installed  []profile.Installed // sorted by owner
+	foreign    []string            // entries Confine did not make, sorted
+	folders    []string            // artifact folders by name
+	namespaces []string            // folders that can be a namespace's
+	empty      []string            // those without an entry
 	// named holds the artifact folders that any link names, also a foreign one.
 	named map[string]bool
 }
@@ -95,11 +96,13 @@ func (s *survey) lookAtNamespace(d *durable.Dir, name string, e fs.DirEntry, fil
 		return err
 	}
 	known := isLabel(e.Name())
+	if known {
+		s.namespaces = append(s.namespaces, name)
+	} else {
+		s.foreign = append(s.foreign, name)
+	}
 	if known && len(entries) == 0 {
 		s.empty = append(s.empty, name)
-	}
-	if !known {
-		s.foreign = append(s.foreign, name)
 	}
 	for _, link := range entries {
 		full := path.Join(name, link.Name())
@@ -160,8 +163,11 @@ func readLink(d *durable.Dir, o profile.Owner, e fs.DirEntry, files map[string][
 
 // collect removes artifact folders that no link names, empty namespace
 // folders, and what killed writes left. It removes nothing at all unless the
-// whole tree could be read.
+// whole tree could be read, and does nothing where nothing can be left.
 func (h *Host) collect(d *durable.Dir) error {
+	if h.clean {
+		return nil
+	}
 	s, err := look(d)
 	if err != nil {
 		return err
@@ -177,23 +183,17 @@ func (h *Host) collect(d *durable.Dir) error {
 			delete(h.seen, dgst)
 		}
 	}
-	for _, namespace := range s.empty {
-		if err := sweep(d, namespace); err != nil {
-			return err
-		}
-		if err := d.Remove(namespace); err != nil {
-			return err
-		}
-	}
-	swept := map[string]bool{base: true, artifacts: true}
-	for _, unit := range s.installed {
-		swept[path.Join(base, unit.Owner.Namespace)] = true
-	}
-	for name := range swept {
+	for _, name := range append([]string{base, artifacts}, s.namespaces...) {
 		if err := sweep(d, name); err != nil {
 			return err
 		}
 	}
+	for _, namespace := range s.empty {
+		if err := d.Remove(namespace); err != nil {
+			return err
+		}
+	}
+	h.clean = true
 	return nil
 }
 

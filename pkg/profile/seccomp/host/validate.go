@@ -86,8 +86,8 @@ func isFileName(s string) bool {
 		return false
 	}
 	return !strings.ContainsFunc(s, func(r rune) bool {
-		lower := r | 0x20
-		return (lower < 'a' || lower > 'z' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '_' && r != '-'
+		letter := (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z')
+		return !letter && (r < '0' || r > '9') && r != '.' && r != '_' && r != '-'
 	})
 }
 
