@@ -102,7 +102,8 @@ func TestTreeRulesObject(t *testing.T) {
 		"long table": {
 			rule: "lengths",
 			tree: map[string]string{"pkg/a.go": "package a\nfunc data() []int { return []int{" + strings.Repeat("\n1,", maxFunctionLines) +
-				"\n} }\nfunc code() []func() { return []func(){" + strings.Repeat("\nfunc() {},", maxFunctionLines) + "\n} }\n"},
+				"\n} }\nfunc code() []func() { return []func(){" + strings.Repeat("\nfunc() {},", maxFunctionLines) + "\n} }\n",
+				"pkg/a_test.go": "package a\nfunc cases() []func() { return []func(){" + strings.Repeat("\nfunc() {},", maxFunctionLines) + "\n} }\n"},
 			want: []string{"pkg/a.go:64: code has 62 lines"},
 		},
 		"long main": {

@@ -43,19 +43,27 @@ func Path(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(root, filepath.FromSlash(folder), name)
-	pin, err := readPin(ctx, dir)
+	cache, err := cacheDir()
+	if err != nil {
+		return "", fmt.Errorf("cache of tools: %w", err)
+	}
+	bin, err := pathIn(ctx, filepath.Join(root, filepath.FromSlash(folder), name), cache)
 	if err != nil {
 		return "", fmt.Errorf("tool %s: %w", name, err)
 	}
-	cache, err := cacheDir()
+	return bin, nil
+}
+
+// pathIn returns the program that the module in dir pins, built into the cache.
+func pathIn(ctx context.Context, dir, cache string) (string, error) {
+	pin, err := readPin(ctx, dir)
 	if err != nil {
-		return "", fmt.Errorf("tool %s: %w", name, err)
+		return "", err
 	}
 	home := filepath.Join(cache, filepath.FromSlash(pin.module+"@"+pin.version))
 	bin := filepath.Join(home, "bin", path.Base(pin.pkg))
 	if err := build(ctx, dir, home, bin, pin); err != nil {
-		return "", fmt.Errorf("tool %s: %w", name, err)
+		return "", err
 	}
 	return bin, nil
 }
