@@ -78,9 +78,14 @@ func decodeBaseline() *baseline {
 // lacks reports whether an architecture surely has no syscall of that name,
 // so that rules on it have no effect there. Only the names that containerd
 // itself gives to single architectures are asked for: for them the tables, or
-// their being private to the others, settle it.
+// their being private to the others, settle it. modify_ldt has a number on
+// PowerPC and MIPS too, which Linux never filled: sys_ni_syscall in
+// arch/{powerpc,mips}/kernel/syscalls.
 func (b *baseline) lacks(f archFacts, name string) bool {
-	return b.special[name] && f.names != "" && !slices.Contains(b.tables[name], f.names)
+	if !b.special[name] || f.names == "" {
+		return false
+	}
+	return !slices.Contains(b.tables[name], f.names) || (name == "modify_ldt" && f.goarch != "amd64")
 }
 
 // known reports whether some architecture has, or containerd knows, the name.

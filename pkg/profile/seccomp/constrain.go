@@ -198,7 +198,7 @@ func (c *check) withinBaseline(at, name string, args []Arg) {
 	}
 	base := theBaseline().rules[failing[0].goarch][name]
 	if len(base) == 0 {
-		c.verdict.object(at, "%s is beyond %s%s%s", name, BaselineRuntimeDefault, where, c.kind.hint(name))
+		c.verdict.object(at, "%s is beyond %s%s%s", name, BaselineRuntimeDefault, where, c.hint(name))
 		return
 	}
 	rule, _ := withinOne(failing[0], name, args)
@@ -224,6 +224,14 @@ func on(f archFacts, p *Profile) string {
 		return " on " + string(f.arch)
 	}
 	return fmt.Sprintf(" on %s (nodes of that kind would take the profile too: name the architectures it is for)", f.arch)
+}
+
+// hint says what an unknown name may have meant, for problems that are shown.
+func (c *check) hint(name string) string {
+	if len(c.verdict.problems) >= shownProblems {
+		return ""
+	}
+	return c.kind.hint(name)
 }
 
 func (c conjunction) when() string {
@@ -261,7 +269,7 @@ func (c *check) openDefault() {
 		for i, name := range s.Names {
 			if !resolver.Resolves(name) {
 				v.object(s.at(i), "the rule that denies %s would be skipped: libseccomp does not know that name%s",
-					name, c.kind.hint(name))
+					name, c.hint(name))
 			}
 			surely[name] = surely[name] || len(s.Args) == 0
 		}

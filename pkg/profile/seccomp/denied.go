@@ -28,8 +28,11 @@ const ring = " io_uring_setup io_uring_enter io_uring_register"
 // The list is of work a policy would deny on purpose. It does not say that
 // denying write hides a mapping of a file: such effects are no aliases.
 func families() []family {
+	return slices.Concat(fileFamilies(), machineFamilies(), processFamilies(), socketFamilies())
+}
+
+func fileFamilies() []family {
 	return []family{
-		// Files.
 		{"open openat creat", "openat2 open_by_handle_at" + ring},
 		{"openat2", ring},
 		{"read readv pread64 preadv preadv2", ring},
@@ -69,7 +72,12 @@ func families() []family {
 		{"inotify_init inotify_init1", ""},
 		{"signalfd signalfd4", ""},
 		{"eventfd eventfd2", ""},
-		// Mounts, namespaces and the machine.
+	}
+}
+
+// machineFamilies are about mounts, namespaces, modules, limits and time.
+func machineFamilies() []family {
+	return []family{
 		{"mount fsopen fsconfig fsmount fspick open_tree move_mount mount_setattr", ""},
 		{"mount_setattr open_tree_attr", ""},
 		{"umount umount2", ""},
@@ -80,7 +88,12 @@ func families() []family {
 		{"iopl ioperm", ""},
 		{"settimeofday clock_settime stime", "adjtimex clock_adjtime"},
 		{"adjtimex clock_adjtime", ""},
-		// Processes, memory and identity.
+	}
+}
+
+// processFamilies are about processes, memory and identity.
+func processFamilies() []family {
+	return []family{
 		{"fork vfork clone", "clone3"},
 		{"execve execveat", ""},
 		{"ptrace process_vm_readv process_vm_writev", ""},
@@ -101,7 +114,12 @@ func families() []family {
 		{"futex", "futex_wait futex_wake futex_requeue futex_waitv" + ring},
 		{"io_getevents io_pgetevents", ""},
 		{"io_uring_enter", "io_uring_setup"},
-		// Sockets.
+	}
+}
+
+// socketFamilies are about sockets and System V IPC.
+func socketFamilies() []family {
+	return []family{
 		{"socket", "socketcall" + ring},
 		{"socketpair", "socketcall"},
 		{"bind", "socketcall" + ring},
@@ -115,7 +133,6 @@ func families() []family {
 		{"getpeername", "socketcall" + ring},
 		{"getsockopt", "socketcall" + ring},
 		{"setsockopt", "socketcall" + ring},
-		// System V IPC.
 		{"msgget", "ipc"}, {"msgsnd", "ipc"}, {"msgrcv", "ipc"}, {"msgctl", "ipc"},
 		{"semget", "ipc"}, {"semop semtimedop", "ipc"}, {"semctl", "ipc"},
 		{"shmget", "ipc"}, {"shmat", "ipc"}, {"shmdt", "ipc"}, {"shmctl", "ipc"},

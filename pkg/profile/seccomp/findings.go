@@ -10,6 +10,9 @@ import (
 // maxFindings bounds what one profile can make anybody read.
 const maxFindings = 256
 
+// maxHints bounds the work of looking for what unknown names meant.
+const maxHints = 64
+
 // review collects what a reviewer should see though p is valid.
 func (k *Kind) review(p *Profile) []profile.Finding {
 	r := &reviewer{kind: k, p: p}
@@ -20,9 +23,8 @@ func (k *Kind) review(p *Profile) []profile.Finding {
 	}
 	r.repeats()
 	r.starts()
-	if len(r.found) > maxFindings {
-		more := len(r.found) - maxFindings + 1
-		r.found = append(r.found[:maxFindings-1], profile.Finding{Message: fmt.Sprintf("and %d more", more)})
+	if r.more > 0 {
+		r.found = append(r.found, profile.Finding{Message: fmt.Sprintf("and %d more", r.more)})
 	}
 	return r.found
 }
@@ -31,9 +33,15 @@ type reviewer struct {
 	kind  *Kind
 	p     *Profile
 	found []profile.Finding
+	more  int // beyond maxFindings
+	hints int // looked up
 }
 
 func (r *reviewer) find(position, format string, args ...any) {
+	if len(r.found) >= maxFindings {
+		r.more++
+		return
+	}
 	r.found = append(r.found, profile.Finding{Position: position, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -83,13 +91,21 @@ func (r *reviewer) entry(s *Syscall) {
 	}
 	for i, name := range s.Names {
 		if !r.kind.knows(name) {
-			r.find(s.at(i), "%s is no known syscall%s; runtimes skip it with no more than a debug message", name, r.kind.meant(name))
+			r.unknown(s.at(i), name)
 		}
 		if !s.Action.Denies() {
 			r.reach(s.at(i), name)
 		}
 	}
 	r.arguments(s)
+}
+
+func (r *reviewer) unknown(position, name string) {
+	hint := ""
+	if r.hints++; r.hints <= maxHints {
+		hint = r.kind.meant(name)
+	}
+	r.find(position, "%s is no known syscall%s; runtimes skip it with no more than a debug message", name, hint)
 }
 
 // reach points at syscalls through which others pass unfiltered.
@@ -129,35 +145,46 @@ func sameEffect(a Action, errnoA *uint32, b Action, errnoB *uint32) bool {
 	return effectOf(a, errnoA) == effectOf(b, errnoB)
 }
 
+// seenRule is a rule met before, for one name.
+type seenRule struct {
+	effect, position string
+}
+
 // repeats points at names that several rules are about.
 func (r *reviewer) repeats() {
-	type seenRule struct {
-		effect, when, position string
-	}
-	seen := map[string][]seenRule{}
+	byCondition := map[[2]string]seenRule{} // name and condition
+	conditional := map[string]string{}      // name to the position of its first such rule
 	for i := range r.p.Syscalls {
 		s := &r.p.Syscalls[i]
-		for j, name := range s.Names {
-			for _, c := range conjunctions(s.Args) {
-				now := seenRule{effectOf(s.Action, s.ErrnoRet), c.String(), s.at(j)}
-				for _, before := range seen[name] {
-					switch {
-					case before.when == now.when && before.effect == now.effect:
-						r.find(now.position, "the rule for %s stands at %s already", name, before.position)
-					case before.when == now.when:
-						r.find(now.position, "%s gets %s here and %s at %s: which wins is up to libseccomp",
-							name, now.effect, before.effect, before.position)
-					case before.when == unconditional || now.when == unconditional:
-						r.find(now.position, "%s has a rule with conditions and one without, at %s: the one without may decide alone",
-							name, before.position)
-					default:
-						continue
-					}
-					break
-				}
-				seen[name] = append(seen[name], now)
+		effect := effectOf(s.Action, s.ErrnoRet)
+		for _, c := range conjunctions(s.Args) {
+			when := c.String()
+			for j, name := range s.Names {
+				r.repeat(name, when, seenRule{effect, s.at(j)}, byCondition, conditional)
 			}
 		}
+	}
+}
+
+func (r *reviewer) repeat(name, when string, now seenRule, byCondition map[[2]string]seenRule, conditional map[string]string) {
+	before, twice := byCondition[[2]string{name, when}]
+	switch {
+	case twice && before.effect == now.effect:
+		r.find(now.position, "the rule for %s stands at %s already", name, before.position)
+	case twice:
+		r.find(now.position, "%s gets %s here and %s at %s: which wins is up to libseccomp",
+			name, now.effect, before.effect, before.position)
+	default:
+		byCondition[[2]string{name, when}] = now
+	}
+	if always, ok := byCondition[[2]string{name, unconditional}]; ok && when != unconditional {
+		r.find(now.position, "the rule for %s without conditions at %s may decide alone", name, always.position)
+	}
+	if first, ok := conditional[name]; ok && when == unconditional && !twice {
+		r.find(now.position, "this rule for %s without conditions may decide alone, not the one at %s", name, first)
+	}
+	if _, ok := conditional[name]; !ok && when != unconditional {
+		conditional[name] = now.position
 	}
 }
 

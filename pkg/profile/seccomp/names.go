@@ -21,7 +21,7 @@ func (k *Kind) hint(name string) string {
 // meant names the nearest known syscall, where one is near.
 func (k *Kind) meant(name string) string {
 	b := theBaseline()
-	best, least := "", 1+max(1, len(name)/3)
+	best, least := "", 1+min(3, max(1, len(name)/2))
 	for _, known := range slices.Sorted(maps.Keys(b.tables)) {
 		if d := distance(name, known, least); d < least {
 			best, least = known, d

@@ -138,14 +138,25 @@ func (r *reader) token() (json.Token, int, error) {
 		return nil, at, Errorf(at, "the document has too many values")
 	}
 	token, err := r.dec.Token()
-	if err == nil {
-		return token, at, nil
+	if err != nil {
+		return nil, at, r.syntaxError(at)
 	}
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		// Offset mostly counts the bytes read, the culprit included.
-		return nil, at, Errorf(max(int(syntax.Offset)-1, at), "this is not JSON: %s", syntax.Error())
+	return token, at, nil
+}
+
+// syntaxError finds the exact place: the decoder's own offsets leave out what
+// it skips between tokens.
+func (r *reader) syntaxError(at int) *Error {
+	var whole json.RawMessage
+	syntax, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(r.data, &whole))
+	switch {
+	case !ok:
+		return Errorf(at, "this is not JSON")
+	case int(syntax.Offset) >= len(r.data) && strings.Contains(syntax.Error(), "unexpected end"):
+		return Errorf(len(r.data), "the document ends too early")
+	default:
+		return Errorf(max(int(syntax.Offset)-1, 0), "this is not JSON: %s", syntax.Error())
 	}
-	return nil, at, Errorf(len(r.data), "the document ends too early")
 }
 
 func (r *reader) value(depth int) (*Node, error) {
