@@ -25,7 +25,7 @@ func New() profile.Opaque {
 }
 
 // header matches the line that opens a profile, as apparmor.d(5) writes it: an
-// optional keyword, a name or path, optional flags, and a brace.
+// optional keyword, a name or path, optional attachment and flags, and a brace.
 func header() *regexp.Regexp {
-	return regexp.MustCompile(`(?m)^[ \t]*(?:profile[ \t]+[^\s{]+|/[^\s{]*|"[^"\n]+")[^\n{;]*(?:flags[ \t]*=[ \t]*\([^)\n]*\)[ \t]*)?\{[ \t]*(?:#.*)?$`)
+	return regexp.MustCompile(`(?m)^[ \t]*(?:profile[ \t]+[^\s{]+|/[^\s{]*|"/[^"\n]+")[^\n{;]*\{[ \t]*(?:#.*)?\r?$`)
 }
