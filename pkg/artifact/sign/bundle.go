@@ -12,8 +12,9 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/confine-dev/confine/pkg/artifact/trust"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/confine-dev/confine/pkg/artifact/trust"
 )
 
 // Annotations of the referrer manifest that carries a bundle, as cosign 3

@@ -156,7 +156,7 @@ func (k *Key) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("a private key is not written to JSON")
 }
 
-// keypair is a Key as sigstore-go signs with it.
+// keypair is a Key as sigstore-go signs with it: its sign.Keypair.
 type keypair struct {
 	signer    signature.SignerVerifier
 	public    crypto.PublicKey
@@ -165,15 +165,18 @@ type keypair struct {
 	hint      string
 }
 
-// GetHashAlgorithm implements sigstore-go's sign.Keypair, as all methods here.
+// GetHashAlgorithm is the hash of the key's scheme.
 func (k *keypair) GetHashAlgorithm() protocommon.HashAlgorithm { return k.algorithm.GetProtoHashType() }
 
+// GetSigningAlgorithm is the key's scheme.
 func (k *keypair) GetSigningAlgorithm() protocommon.PublicKeyDetails {
 	return k.algorithm.GetSignatureAlgorithm()
 }
 
+// GetHint is the base64 of the SHA-256 of the DER public key, as cosign hints.
 func (k *keypair) GetHint() []byte { return []byte(k.hint) }
 
+// GetKeyAlgorithm is the kind of key, as certificate authorities call it.
 func (k *keypair) GetKeyAlgorithm() string {
 	switch k.public.(type) {
 	case *ecdsa.PublicKey:
@@ -186,8 +189,10 @@ func (k *keypair) GetKeyAlgorithm() string {
 	return ""
 }
 
+// GetPublicKey is the public key.
 func (k *keypair) GetPublicKey() crypto.PublicKey { return k.public }
 
+// GetPublicKeyPem is the public key in PKIX PEM.
 func (k *keypair) GetPublicKeyPem() (string, error) { return string(k.pem), nil }
 
 // SignData returns the signature. The digest beside it is only for message
@@ -203,4 +208,5 @@ func (k *keypair) SignData(ctx context.Context, data []byte) (sig, digest []byte
 // alwaysValid is the key as its own verifier.
 type alwaysValid struct{ signature.Verifier }
 
+// ValidAtTime is always true: policies say how long a key is valid.
 func (alwaysValid) ValidAtTime(time.Time) bool { return true }

@@ -12,8 +12,9 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/verify"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/confine-dev/confine/pkg/reason"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/confine-dev/confine/pkg/reason"
 )
 
 // What a bundle must say to be a signature of an artifact.

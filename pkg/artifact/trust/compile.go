@@ -14,8 +14,9 @@ import (
 
 	"golang.org/x/mod/semver"
 
-	"github.com/confine-dev/confine/pkg/reason"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/confine-dev/confine/pkg/reason"
 )
 
 // Bounds on one policy, the same as those of the API type.

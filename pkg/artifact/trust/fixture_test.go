@@ -84,7 +84,10 @@ func newECDSA(tb testing.TB, curve elliptic.Curve) testKey {
 	return keyOf(tb, private)
 }
 
-func newKey(tb testing.TB) testKey { return newECDSA(tb, elliptic.P256()) }
+func newKey(tb testing.TB) testKey {
+	tb.Helper()
+	return newECDSA(tb, elliptic.P256())
+}
 
 func newRSA(tb testing.TB, bits int) testKey {
 	tb.Helper()

@@ -28,7 +28,7 @@ func TestForms(t *testing.T) {
 		"bundle": func(k testKey, sv signature.SignerVerifier) trust.Candidate {
 			return bundleOf(t, k, sv, trust.StatementPayloadType, statementFor(subject().Digest))
 		},
-		"simple signing": func(k testKey, sv signature.SignerVerifier) trust.Candidate {
+		"simple signing": func(_ testKey, sv signature.SignerVerifier) trust.Candidate {
 			return simpleOf(t, sv, simplePayload(t, subject().Digest))
 		},
 	}

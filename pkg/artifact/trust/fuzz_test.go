@@ -200,7 +200,7 @@ func FuzzCompile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if matched.Fingerprint() != matched.Fingerprint() {
+		if first := matched.Fingerprint(); first != matched.Fingerprint() {
 			t.Fatal("the fingerprint changes by itself")
 		}
 		_ = matched.CheckAnnotations(subject(), map[string]string{"dev.confine.version": "1.0.0"})

@@ -10,10 +10,11 @@ import (
 
 	"golang.org/x/mod/semver"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/confine-dev/confine/pkg/artifact/pack"
 	"github.com/confine-dev/confine/pkg/artifact/reference"
 	"github.com/confine-dev/confine/pkg/reason"
-	"github.com/opencontainers/go-digest"
 )
 
 // Policies are compiled trust policies. They are immutable and safe for

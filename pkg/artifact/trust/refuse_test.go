@@ -62,6 +62,7 @@ type refusal struct {
 
 // attacks are candidates that must not count under a policy that trusts k.
 func attacks(tb testing.TB, k, stranger testKey) map[string]refusal {
+	tb.Helper()
 	good := bundleFor(tb, k, subject().Digest)
 	other := artifactDigest("another artifact")
 	statement := func(payload string) trust.Candidate {
@@ -93,6 +94,7 @@ func attacks(tb testing.TB, k, stranger testKey) map[string]refusal {
 
 // malformed are bundles that are no whole bundles of one signature by a key.
 func malformed(tb testing.TB, good trust.Candidate, k, stranger testKey) map[string]refusal {
+	tb.Helper()
 	with := func(change func(map[string]any)) trust.Candidate { return edit(tb, good, change) }
 	raw := func(s string) trust.Candidate { return bundleCandidate([]byte(s)) }
 	deep := strings.Repeat(`{"a":`, 100_000) + "1" + strings.Repeat("}", 100_000)
@@ -145,6 +147,7 @@ func malformed(tb testing.TB, good trust.Candidate, k, stranger testKey) map[str
 
 // simpleAttacks are the same for the legacy form.
 func simpleAttacks(tb testing.TB, k, stranger testKey) map[string]refusal {
+	tb.Helper()
 	good := simpleFor(tb, k, subject().Digest)
 	annotated := func(value string) trust.Candidate {
 		c := good

@@ -3,9 +3,10 @@ package trust
 import (
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/confine-dev/confine/pkg/artifact/reference"
 	"github.com/confine-dev/confine/pkg/profile"
-	"github.com/opencontainers/go-digest"
 )
 
 // Subject is what signatures are judged for.

@@ -13,8 +13,9 @@ import (
 	"github.com/sigstore/cosign/v2/pkg/oci/static"
 	"github.com/sigstore/sigstore/pkg/signature/payload"
 
-	"github.com/confine-dev/confine/pkg/reason"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/confine-dev/confine/pkg/reason"
 )
 
 const (

@@ -130,8 +130,9 @@ func (s *Session) unmet() error {
 	switch s.best.reason {
 	case reason.DigestMismatch, reason.SignatureInvalid, reason.IdentityMismatch, reason.Revoked:
 		return e.WithAdvice("sign this digest with a key of TrustPolicy %q (%s) that is not revoked", first.name, signers)
+	default: // the general advice fits
+		return e
 	}
-	return e
 }
 
 func (p *policy) signerNames() string {
