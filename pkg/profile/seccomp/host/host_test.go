@@ -247,8 +247,8 @@ func TestNothingIsCollectedThatCannotBeRead(t *testing.T) {
 	h, u := newHost(t, root), webUnit()
 	must(t, h.Install(t.Context(), []profile.Unit{u})[0].Err)
 	artifact := filepath.Join(root, "confine/.artifacts/sha256-"+u.Digest.Encoded())
-	// A tmpfs cannot fail to be read, but a name too long for it can be asked:
-	// the artifacts' folder becomes a link, so that reading it is refused.
+	// Root can read every folder, so the artifacts' folder becomes a link:
+	// reading through it is refused.
 	must(t, os.Rename(filepath.Dir(artifact), filepath.Join(root, "aside")))
 	must(t, os.Symlink("../aside", filepath.Dir(artifact)))
 	got := h.Remove(t.Context(), []profile.Owner{u.Owner})[0]
