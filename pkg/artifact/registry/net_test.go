@@ -9,6 +9,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -78,6 +80,7 @@ func newFakeNet(t *testing.T, names ...string) *fakeNet {
 func (n *fakeNet) host(name string, handler http.Handler, ips ...string) {
 	n.t.Helper()
 	server := httptest.NewUnstartedServer(handler)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // some tests refuse its certificate
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{n.cert}}
 	server.StartTLS()
 	n.t.Cleanup(server.Close)

@@ -92,7 +92,7 @@ func (w *walk) Next(ctx context.Context) (trust.Candidate, error) {
 	began := w.client.opts.Now()
 	inner, stop := context.WithTimeout(ctx, w.left)
 	defer stop()
-	candidate, err := w.next(inner)
+	candidate, err := w.next(inner, began.Add(w.left))
 	w.left -= w.client.opts.Now().Sub(began)
 	switch {
 	case err == nil, err == io.EOF: //nolint:errorlint // our own
@@ -107,8 +107,8 @@ func (w *walk) Next(ctx context.Context) (trust.Candidate, error) {
 	return trust.Candidate{}, err
 }
 
-func (w *walk) next(ctx context.Context) (trust.Candidate, error) {
-	for {
+func (w *walk) next(ctx context.Context, until time.Time) (trust.Candidate, error) {
+	for w.client.opts.Now().Before(until) {
 		candidate, found, err := w.step(ctx)
 		if err != nil || found {
 			return candidate, err
@@ -117,6 +117,7 @@ func (w *walk) next(ctx context.Context) (trust.Candidate, error) {
 			return trust.Candidate{}, ctx.Err()
 		}
 	}
+	return trust.Candidate{}, context.DeadlineExceeded
 }
 
 // step does one thing: read a layer, read a referrer or ask a place.
