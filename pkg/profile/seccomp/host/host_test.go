@@ -34,9 +34,21 @@ func files(v profiletest.Variant) []profile.File {
 	}
 }
 
+// fastDir is a temporary folder in memory where there is one: the suite flushes
+// some thousand times, and its crashes are of processes, not of power.
+func fastDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "confine-host-") //nolint:usetesting // t.TempDir is on the disk
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return dir
+}
+
 func machine(t *testing.T) profiletest.Machine {
 	t.Helper()
-	root := filepath.Join(t.TempDir(), "seccomp")
+	root := filepath.Join(fastDir(t), "seccomp")
 	open := func(o Options) (profile.Host, error) {
 		o.Root = root
 		return New(o)
