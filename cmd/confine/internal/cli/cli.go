@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -138,11 +139,12 @@ Exit codes: 0 done; 1 refused, or for "diff" the two differ; 2 wrong usage;
 	return root
 }
 
-// wrapUsage makes wrong arguments usage errors, for the exit code.
+// wrapUsage makes wrong arguments and missing flags usage errors, for the exit
+// code.
 func wrapUsage(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
+			if err := errors.Join(check(cmd, args), cmd.ValidateRequiredFlags()); err != nil {
 				return usagef("%w", err)
 			}
 			return nil
@@ -197,7 +199,7 @@ func oneLine(s string) string {
 		switch {
 		case r == '\n' || r == '\t':
 			return ' '
-		case r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0):
+		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r): // also what reorders text
 			return -1
 		default:
 			return r
