@@ -79,6 +79,12 @@ func (c *Client) listReferrer(ctx context.Context, repo reference.Repository, su
 		return err
 	}
 	tag := referrersTag(subject)
+	select {
+	case c.indexing <- struct{}{}:
+		defer func() { <-c.indexing }()
+	case <-ctx.Done():
+		return canceled(ctx, objectOf(repo, tag))
+	}
 	for range indexAttempts {
 		index, listed, err := c.readIndex(ctx, repo, tag, entry.Digest)
 		if err != nil || listed {

@@ -115,6 +115,9 @@ type Client struct {
 	withoutReferrers *bounded[string, time.Time]
 	// passedOver remembers, by what was passed over, until when.
 	passedOver *bounded[passedOverKey, time.Time]
+	// indexing is held while an index under a tag is rewritten: registries have
+	// no conditional writes, so that at least our own must not overtake each other.
+	indexing chan struct{}
 }
 
 // New returns a Client, or InstallFailed where a file that opts name cannot be
@@ -135,6 +138,8 @@ func New(opts Options) (*Client, error) {
 		tls:    &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		dial:   opts.dial,
 		creds:  creds,
+
+		indexing: make(chan struct{}, 1),
 	}
 	c.limits.perHost = opts.PerHost
 	c.sites = newBounded[string](maxSites, (*site).closeIdle)

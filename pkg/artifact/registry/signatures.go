@@ -58,7 +58,9 @@ type walk struct {
 	subject digest.Digest
 	seen    func(digest.Digest) bool
 	// left is the time that may still be spent reading.
-	left    time.Duration
+	left time.Duration
+	// over is set once that was reported to be used up.
+	over    bool
 	offered map[digest.Digest]struct{}
 	queue
 	// payload is the last one read: cosign repeats it for every signer.
@@ -86,8 +88,11 @@ type layer struct {
 
 // Next implements artifact.Signatures.
 func (w *walk) Next(ctx context.Context) (trust.Candidate, error) {
-	if w.left <= 0 {
+	switch {
+	case w.over:
 		return trust.Candidate{}, io.EOF
+	case w.left <= 0:
+		return trust.Candidate{}, w.timeIsOver()
 	}
 	began := w.client.opts.Now()
 	inner, stop := context.WithTimeout(ctx, w.left)
@@ -100,11 +105,16 @@ func (w *walk) Next(ctx context.Context) (trust.Candidate, error) {
 	case ctx.Err() != nil:
 		return trust.Candidate{}, canceled(ctx, objectOf(w.repo, w.subject.String()))
 	case inner.Err() != nil || w.left <= 0:
-		w.left = 0
-		return trust.Candidate{}, &artifact.SkippedError{Err: reason.New(reason.RegistryUnavailable,
-			objectOf(w.repo, w.subject.String()), "reading its signatures took longer than %s; a later pass goes on", w.client.opts.WalkTimeout)}
+		return trust.Candidate{}, w.timeIsOver()
 	}
 	return trust.Candidate{}, err
+}
+
+// timeIsOver ends the walk, and says that it was not walked to its end.
+func (w *walk) timeIsOver() error {
+	w.over = true
+	return &artifact.SkippedError{Err: reason.New(reason.RegistryUnavailable,
+		objectOf(w.repo, w.subject.String()), "reading its signatures took longer than %s; a later pass goes on", w.client.opts.WalkTimeout)}
 }
 
 func (w *walk) next(ctx context.Context, until time.Time) (trust.Candidate, error) {

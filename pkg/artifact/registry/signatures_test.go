@@ -493,6 +493,24 @@ func TestWalkIsBoundedInTime(t *testing.T) {
 	}
 }
 
+// Time that ran out while a candidate was read must not look like the end of
+// all candidates.
+func TestTimeIsOverAfterACandidate(t *testing.T) {
+	f := newFakeRegistry()
+	f.list(f.bundle(subjectDigest, "one", signPredicate), f.bundle(subjectDigest, "two", signPredicate))
+	clock := newTestClock()
+	repo := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			clock.advance(time.Hour)
+		}
+		f.ServeHTTP(w, r)
+	}))
+	found, skipped := walkAll(t, newTestClient(t, withClock(clock)).Signatures(t.Context(), repo, subjectDigest, noneSeen))
+	if len(found) != 1 || len(skipped) != 1 || !errors.Is(skipped[0], reason.RegistryUnavailable) {
+		t.Errorf("found %q, skipped %v, want one of each", texts(found), skipped)
+	}
+}
+
 func TestWalkGoesOnAfterAnInterruption(t *testing.T) {
 	f := newFakeRegistry()
 	f.list(f.bundle(subjectDigest, "one", signPredicate), f.bundle(subjectDigest, "two", signPredicate))
