@@ -322,11 +322,20 @@ func walk(ctx context.Context, candidates Signatures, session *trust.Session, pa
 	return nil
 }
 
+// cannotVerifyNow is the verdict where something that may be a good signature
+// was not read. It is never final: what is broken is the signature's place,
+// not the artifact, so a corrupt or oversized one must not stall it.
 func cannotVerifyNow(object string, skipped *SkippedError) error {
-	e := reason.New(reason.RegistryUnavailable, object, "cannot verify now, a place that may hold signatures could not be read: %w", skipped.Err)
-	if cause, ok := reason.Of(skipped.Err); ok {
-		e.Reason, e.RetryAfter, e.Advice = cause.Reason, cause.RetryAfter, cause.Advice
-		e.Detail = "cannot verify now, a place that may hold signatures could not be read: " + cause.Object + ": " + cause.Detail
+	const detail = "cannot verify now, a place that may hold signatures could not be read: "
+	e := reason.New(reason.RegistryUnavailable, object, detail+"%w", skipped.Err)
+	cause, ok := reason.Of(skipped.Err)
+	if !ok {
+		return e
 	}
+	e.Detail, e.RetryAfter = detail+cause.Object+": "+cause.Detail, cause.RetryAfter
+	if cause.Reason.Fate() == reason.Stalled {
+		return e.WithAdvice("attach a signature that can be read, or remove the broken one: confine inspect lists them")
+	}
+	e.Reason, e.Advice = cause.Reason, cause.Advice
 	return e
 }

@@ -339,15 +339,22 @@ func TestPullRefuses(t *testing.T) {
 			g.signatures[d] = []any{&artifact.SkippedError{Err: reason.New(reason.RateLimited, "registry", "too many requests")}}
 			return d
 		}, reason.RateLimited},
+		// Not DigestMismatch, which would stall the artifact for good.
+		"a signature's bytes are not those of its digest": {func(g *given) digest.Digest {
+			d := g.push(t, pack.Options{}, map[string]string{"a.json": goodProfile})
+			g.signatures[d] = []any{&artifact.SkippedError{Err: reason.New(reason.DigestMismatch, "signature", "other bytes")}}
+			return d
+		}, reason.RegistryUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := &given{world: newWorld(t)}
 			g.policies = []trust.Policy{g.policy()}
 			art, err := pull(t, g.world, tc.build(g), g.policies...)
-			if !errors.Is(err, tc.want) {
+			e, ok := reason.Of(err)
+			if !ok || e.Reason != tc.want {
 				t.Fatalf("error %v, want %s", err, tc.want)
 			}
-			if e, ok := reason.Of(err); !ok || e.Object == "" || e.Detail == "" || e.WhatToDo() == "" {
+			if e.Object == "" || e.Detail == "" || e.WhatToDo() == "" {
 				t.Errorf("the error does not say all: %+v", e)
 			}
 			if art != nil {
