@@ -81,7 +81,7 @@ func networkFailure(ctx context.Context, object, host string, err error) *failur
 		return passing(reason.RegistryUnavailable, object, "%s: %w", host, cause)
 	case errors.As(err, &certificate):
 		f := lasting(reason.RegistryUnavailable, object, "the certificate of %s is not accepted: %s", host, clean(certificate.Err.Error(), nil))
-		f.err = f.err.WithAdvice("give the registry a certificate for its name from a known authority, or name its authority in a CA file")
+		f.err = f.err.WithAdvice("give the registry a certificate for its name from a known authority, or name its authority in a CA file (--ca-file)")
 		return f
 	case errors.As(err, &dns):
 		return passing(reason.RegistryUnavailable, object, "the name %s cannot be resolved", clean(dns.Name, nil))
