@@ -26,8 +26,8 @@ type Kind interface {
 	// no other label. It is cheap and may be wrong; Parse decides.
 	Sniff(data []byte) bool
 	// Parse reads data strictly. file is only a label for messages. The error
-	// is ProfileInvalid with the position, or KindUnsupported where this
-	// version carries the kind without reading it.
+	// is ProfileInvalid with the position, TooLarge beyond MaxPayloadBytes, or
+	// KindUnsupported where this version carries the kind without reading it.
 	Parse(file string, data []byte) (Profile, error)
 	// Constrain judges p against the limits of all matching policies, one
 	// entry a policy; a nil entry is the safe default. What is forbidden by

@@ -61,8 +61,9 @@ type verdictCase struct {
 	says    string // part of the refusal
 }
 
+const x86 = "X86_64 X86 X32"
+
 func TestRuntimeDefault(t *testing.T) {
-	const x86 = "X86_64 X86 X32"
 	masked := func(mask uint64, two ...uint64) string {
 		return rule("ALLOW", "clone", cond(0, "MASKED_EQ", mask, two...))
 	}
@@ -104,7 +105,11 @@ func TestRuntimeDefault(t *testing.T) {
 		"clone, architectures absent":    {profile: on("", masked(noNamespaces)), want: reason.ProfileForbidden, says: "name the architectures"},
 		"clone of s390x on amd64":        {profile: on("X86_64", rule("ALLOW", "clone", cond(1, "MASKED_EQ", noNamespaces))), want: reason.ProfileForbidden},
 		"an architecture of no baseline": {profile: on("PARISC", rule("ALLOW", "read")), want: reason.ProfileForbidden},
+	})
+}
 
+func TestRuntimeDefaultSocketsAndDefaults(t *testing.T) {
+	judge(t, nil, map[string]verdictCase{
 		"socket of one family":           {profile: on(x86, rule("ALLOW", "socket", cond(0, "EQ", 2)))},
 		"socket of low families":         {profile: on(x86, rule("ALLOW", "socket", cond(0, "LE", 30)))},
 		"socket of any family":           {profile: on(x86, rule("ALLOW", "socket")), want: reason.ProfileForbidden, says: "arg0 <= 37"},
