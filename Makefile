@@ -40,11 +40,12 @@ build: deps ## Build bin/confine and bin/confine-agent, static
 
 .PHONY: tools
 tools: ## Build the pinned oras, cosign and registry that the tests run against
-	@$(TOOL) $(INTEROP_TOOLS)
+	@echo "tools: $(INTEROP_TOOLS) (built once; the first time takes minutes)"
+	@$(TOOL) $(INTEROP_TOOLS) >/dev/null
 
 .PHONY: test
 test: deps tools ## Vet and run all tests, those against real oras and cosign too
-	go vet -tags $(TAGS) ./...
+	go vet -tags $(TAGS) $(PKGS)
 	go test -tags $(TAGS) -json $(ARGS) $(PKGS) | go run ./test/tools/cmd/testsum
 
 .PHONY: test-interop
