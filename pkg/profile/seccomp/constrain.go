@@ -154,7 +154,7 @@ func (c *check) allowRules() {
 			continue
 		}
 		for i, name := range s.Names {
-			at := s.at(i)
+			at := s.PositionOf(i)
 			if because, denied := c.denied[name]; denied {
 				c.verdict.object(at, "%s", deniedText(name, because))
 				continue
@@ -268,7 +268,7 @@ func (c *check) openDefault() {
 		}
 		for i, name := range s.Names {
 			if !resolver.Resolves(name) {
-				v.object(s.at(i), "the rule that denies %s would be skipped: libseccomp does not know that name%s",
+				v.object(s.PositionOf(i), "the rule that denies %s would be skipped: libseccomp does not know that name%s",
 					name, c.hint(name))
 			}
 			surely[name] = surely[name] || len(s.Args) == 0
@@ -292,12 +292,4 @@ func (c *check) mayExist(name string) bool {
 	return len(having) == 0 || slices.ContainsFunc(c.reaches, func(f archFacts) bool {
 		return f.names == "" || slices.Contains(having, f.names)
 	})
-}
-
-// at is the position of the i-th name, where it is known.
-func (s *Syscall) at(i int) string {
-	if i < len(s.positions) {
-		return s.positions[i]
-	}
-	return s.position
 }

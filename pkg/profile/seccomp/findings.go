@@ -91,10 +91,10 @@ func (r *reviewer) entry(s *Syscall) {
 	}
 	for i, name := range s.Names {
 		if !r.kind.knows(name) {
-			r.unknown(s.at(i), name)
+			r.unknown(s.PositionOf(i), name)
 		}
 		if !s.Action.Denies() {
-			r.reach(s.at(i), name)
+			r.reach(s.PositionOf(i), name)
 		}
 	}
 	r.arguments(s)
@@ -160,7 +160,7 @@ func (r *reviewer) repeats() {
 		for _, c := range conjunctions(s.Args) {
 			when := c.String()
 			for j, name := range s.Names {
-				r.repeat(name, when, seenRule{effect, s.at(j)}, byCondition, conditional)
+				r.repeat(name, when, seenRule{effect, s.PositionOf(j)}, byCondition, conditional)
 			}
 		}
 	}

@@ -51,6 +51,15 @@ type Syscall struct {
 	positions []string // of Names
 }
 
+// PositionOf is the "line:column" of the i-th name, or of the entry; empty for
+// entries that Parse did not read.
+func (s *Syscall) PositionOf(i int) string {
+	if i >= 0 && i < len(s.positions) {
+		return s.positions[i]
+	}
+	return s.position
+}
+
 // Arg is one condition on a syscall argument.
 type Arg struct {
 	Index uint32 `json:"index"`

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -19,6 +20,9 @@ import (
 	"github.com/confine-dev/confine/pkg/profile/seccomp/compile"
 	"github.com/confine-dev/confine/pkg/reason"
 )
+
+// childCommand, when set, is what the child becomes after it loaded the profile.
+const childCommand = "CONFINE_TEST_SECCOMP_COMMAND"
 
 // childProfile holds the profile that a re-executed test binary loads.
 const childProfile = "CONFINE_TEST_SECCOMP_PROFILE"
@@ -43,6 +47,10 @@ func child(text string) int {
 		fmt.Println(err)
 		return 3
 	}
+	if command := os.Getenv(childCommand); command != "" {
+		fmt.Println(syscall.Exec("/bin/sh", []string{"sh", "-c", command}, nil))
+		return 4
+	}
 	_, _, mkdir := unix.RawSyscall(unix.SYS_MKDIRAT, ^uintptr(0), 0, 0)
 	_, _, zero := unix.RawSyscall(unix.SYS_PERSONALITY, 0xffffffff, 0, 0)
 	_, _, other := unix.RawSyscall(unix.SYS_GETPRIORITY, 2, 0, 0)
@@ -50,10 +58,10 @@ func child(text string) int {
 	return 0
 }
 
-func inChild(t *testing.T, profile string) (string, error) {
+func inChild(t *testing.T, profile string, env ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), childProfile+"="+profile)
+	cmd.Env = append(append(os.Environ(), childProfile+"="+profile), env...)
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
@@ -104,6 +112,22 @@ func TestLoadedFiltersAreEnforced(t *testing.T) {
 				t.Errorf("errnos of mkdirat, personality, getpriority (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestFiltersAndNoNewPrivsOutliveExec(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "made")
+	command := "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; mkdir " + dir + " 2>/dev/null || echo refused"
+	out, err := inChild(t, `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}`,
+		childCommand+"="+command, "PATH=/usr/bin:/bin")
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if diff := cmp.Diff([]string{"NoNewPrivs:", "1", "Seccomp:", "2", "refused"}, strings.Fields(out)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder was made: %v", err)
 	}
 }
 

@@ -114,7 +114,7 @@ func (b *builder) architectures(native bool) error {
 			if native {
 				return invalid("runtimes do not know the architecture %s", a)
 			}
-			b.find("runtimes do not know the architecture %s and refuse to start containers", a)
+			b.find("", "runtimes do not know the architecture %s and refuse to start containers", a)
 			continue
 		}
 		known = append(known, arch)
@@ -142,7 +142,7 @@ func (b *builder) addArchitectures(known []libseccomp.ScmpArch, own libseccomp.S
 		case native:
 			return invalid("libseccomp refuses the architecture %s: %w", arch, err)
 		default:
-			b.find("the linked libseccomp %s does not support the architecture %s", version(), arch)
+			b.find("", "the linked libseccomp %s does not support the architecture %s", version(), arch)
 		}
 	}
 	if !native && len(known) > 0 && added == 0 {
@@ -177,14 +177,14 @@ func (b *builder) entry(s *seccomp.Syscall, defaultAction libseccomp.ScmpAction)
 	if err != nil {
 		return err
 	}
-	for _, name := range s.Names {
+	for i, name := range s.Names {
 		call, err := libseccomp.GetSyscallFromName(name)
 		if err != nil {
-			b.find("the linked libseccomp %s does not know the syscall %s: runtimes with the same skip the rule", version(), name)
+			b.find(s.PositionOf(i), "the linked libseccomp %s does not know the syscall %s: runtimes with the same skip the rule", version(), name)
 			continue
 		}
 		if err := b.rules(call, act, conjunctions); err != nil {
-			return invalid("libseccomp refuses the rule for %s with %s: %w", name, s.Action, err)
+			return reason.New(reason.ProfileInvalid, s.PositionOf(i), "libseccomp refuses the rule for %s with %s: %w", name, s.Action, err)
 		}
 	}
 	return nil
@@ -265,8 +265,8 @@ func action(a seccomp.Action, errno *uint32) (libseccomp.ScmpAction, error) {
 	}
 }
 
-func (b *builder) find(format string, args ...any) {
-	b.findings = append(b.findings, profile.Finding{Message: fmt.Sprintf(format, args...)})
+func (b *builder) find(position, format string, args ...any) {
+	b.findings = append(b.findings, profile.Finding{Position: position, Message: fmt.Sprintf(format, args...)})
 }
 
 func version() string {
