@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -103,7 +104,12 @@ func (l linted) compiled(p *seccomp.Profile) linted {
 	case err != nil:
 		return l.refused(err)
 	}
-	l.Findings = append(l.Findings, findings...)
+	for _, f := range findings {
+		// The compiler and the reader both report a misspelt name.
+		if !slices.ContainsFunc(l.Findings, func(known profile.Finding) bool { return known.Position == f.Position && f.Position != "" }) {
+			l.Findings = append(l.Findings, f)
+		}
+	}
 	return l
 }
 

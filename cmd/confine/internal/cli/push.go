@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -52,7 +54,7 @@ what a SecurityProfile references. The same input makes the same digest.`,
 	flags.BoolVar(&f.flatten.enabled, "flatten", false, "turn seccomp files in the moby or containers-common dialect into plain runtime-spec JSON")
 	flags.StringVar(&f.flatten.arch, "arch", "", "with --flatten: architecture of the nodes, such as amd64 (default this machine's)")
 	flags.StringSliceVar(&f.flatten.caps, "caps", nil, "with --flatten: capabilities that the workload has, such as CAP_SYS_ADMIN")
-	flags.StringVar(&f.flatten.kernel, "min-kernel", "", "with --flatten: oldest kernel of the nodes, such as 5.10")
+	flags.StringVar(&f.flatten.kernel, "min-kernel", "", "with --flatten: oldest kernel of the nodes (default 4.19)")
 	return cmd
 }
 
@@ -144,7 +146,7 @@ func (a *app) pushInputs(files []string, kinds profile.Set, f flattenFlags) ([]p
 			return nil, err
 		}
 		if f.enabled && input.Kind == seccomp.Name {
-			input.Data, err = seccomp.Flatten(input.Data, seccomp.FlattenOptions{Arch: f.arch, Caps: f.caps, MinKernel: f.kernel})
+			input.Data, err = seccomp.Flatten(input.Data, seccomp.FlattenOptions{Arch: cmp.Or(f.arch, runtime.GOARCH), Caps: f.caps, MinKernel: f.kernel})
 			if err != nil {
 				return nil, err
 			}
