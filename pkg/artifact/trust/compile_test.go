@@ -49,6 +49,7 @@ func TestCompileRefuses(t *testing.T) {
 		"no repositories":       {func(p *trust.Policy) { p.Repositories = nil }, "repositories: it is empty"},
 		"many repositories":     {func(p *trust.Policy) { p.Repositories = repeat(65, host+"/a") }, "repositories: it has 65"},
 		"bad repository":        {func(p *trust.Policy) { p.Repositories = append(p.Repositories, "**") }, "repositories[1]: "},
+		"host pattern":          {func(p *trust.Policy) { p.Repositories = []string{"*.example.com/a"} }, "repositories[0]: the host must be literal"},
 		"no namespaces":         {func(p *trust.Policy) { p.Namespaces = nil }, "namespaces: it is empty"},
 		"empty namespace":       {func(p *trust.Policy) { p.Namespaces = []string{""} }, "namespaces[0]: "},
 		"namespace pattern":     {func(p *trust.Policy) { p.Namespaces = []string{"web-*"} }, "namespaces[0]: "},
