@@ -4,17 +4,11 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-MODULE  := github.com/confine-dev/confine
 # What git calls this commit; a release archive without git sets VERSION itself.
 VERSION ?= $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null || echo devel)
 BINARIES := confine confine-agent
-
-# libseccomp comes in by cgo. The two others keep libc's resolver and user
-# database out, which cannot be linked statically.
-TAGS        := libseccomp
-STATIC_TAGS := libseccomp,netgo,osusergo
-LDFLAGS     := -s -w -X $(MODULE)/pkg/version.stamped=$(VERSION)
-STATIC      := -trimpath -tags $(STATIC_TAGS) -ldflags '$(LDFLAGS) -linkmode external -extldflags -static'
+# libseccomp comes in by cgo; hack/build adds what a static binary needs.
+TAGS := libseccomp
 
 # Foreign programs, each pinned in test/tools/<name>/go.mod.
 TOOL := go run ./test/tools/cmd/tool
@@ -36,7 +30,10 @@ deps: ## Install the Debian packages that a build needs, where they are missing
 .PHONY: build
 build: deps ## Build bin/confine and bin/confine-agent, static
 	@mkdir -p bin
-	CGO_ENABLED=1 go build $(STATIC) -o bin/ $(addprefix ./cmd/,$(BINARIES))
+	@for binary in $(BINARIES); do \
+	  VERSION=$(VERSION) hack/build "$$(go env GOOS)" "$$(go env GOARCH)" $$binary bin/$$binary; \
+	done
+	@ls -sh1 bin
 
 .PHONY: tools
 tools: ## Build the pinned oras, cosign and registry that the tests run against
