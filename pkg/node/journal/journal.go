@@ -23,7 +23,7 @@ import (
 const (
 	MaxSlots  = 16384
 	MaxBytes  = 64 << 20
-	maxClaims = 64
+	MaxClaims = 64
 	maxText   = 4096
 )
 
@@ -69,6 +69,7 @@ type Slot struct {
 // Journal is the content of the journal. The zero value is empty and ready.
 type Journal struct {
 	slots map[Key]Slot
+	kinds map[profile.Owner]map[Key]bool // the keys of each owner
 }
 
 // Get returns the slot of key.
@@ -80,13 +81,22 @@ func (j *Journal) Get(key Key) (Slot, bool) {
 // Put sets the slot of s.Key.
 func (j *Journal) Put(s Slot) {
 	if j.slots == nil {
-		j.slots = map[Key]Slot{}
+		j.slots, j.kinds = map[Key]Slot{}, map[profile.Owner]map[Key]bool{}
 	}
-	j.slots[s.Key] = s
+	if j.kinds[s.Owner] == nil {
+		j.kinds[s.Owner] = map[Key]bool{}
+	}
+	j.slots[s.Key], j.kinds[s.Owner][s.Key] = s, true
 }
 
 // Delete forgets a slot.
-func (j *Journal) Delete(key Key) { delete(j.slots, key) }
+func (j *Journal) Delete(key Key) {
+	delete(j.slots, key)
+	delete(j.kinds[key.Owner], key)
+	if len(j.kinds[key.Owner]) == 0 {
+		delete(j.kinds, key.Owner)
+	}
+}
 
 // Slots returns all slots in the order of their keys.
 func (j *Journal) Slots() []Slot {
@@ -97,13 +107,12 @@ func (j *Journal) Slots() []Slot {
 func (j *Journal) Len() int { return len(j.slots) }
 
 // Of returns the slots of one owner in the order of their kinds.
-func (j *Journal) Of(owner profile.Owner, kinds []string) []Slot {
+func (j *Journal) Of(owner profile.Owner) []Slot {
 	var found []Slot
-	for _, kind := range kinds {
-		if s, ok := j.slots[Key{Kind: kind, Owner: owner}]; ok {
-			found = append(found, s)
-		}
+	for key := range j.kinds[owner] {
+		found = append(found, j.slots[key])
 	}
+	slices.SortFunc(found, func(a, b Slot) int { return a.Key.Compare(b.Key) })
 	return found
 }
 
@@ -130,8 +139,8 @@ func (s Slot) check() error {
 	if s.Kind == "" || s.Owner.Namespace == "" || s.Owner.Name == "" || len(s.Kind)+len(s.Owner.String()) > maxText {
 		return fmt.Errorf("%.80q is no slot", s.Key)
 	}
-	if len(s.Claims) > maxClaims {
-		return fmt.Errorf("%s: %d claims exceed %d", s.Key, len(s.Claims), maxClaims)
+	if len(s.Claims) > MaxClaims {
+		return fmt.Errorf("%s: %d claims exceed %d", s.Key, len(s.Claims), MaxClaims)
 	}
 	for _, c := range s.Claims {
 		if len(c.UID)+len(c.Origin) > maxText {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -112,4 +113,15 @@ func (r Record) check() error {
 		}
 	}
 	return nil
+}
+
+// Revision returns the unit of one kind that the record describes.
+func (r Record) Revision(kind string) unit.Revision {
+	var files []unit.File
+	for _, f := range r.Files {
+		if f.Kind == kind {
+			files = append(files, f.File)
+		}
+	}
+	return unit.Follow(nil, r.Source(), files, time.Time{}, 0, false)
 }

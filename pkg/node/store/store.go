@@ -226,3 +226,22 @@ func unread(object string, err error) error {
 func stopped(d digest.Digest, err error) error {
 	return reason.New(reason.InstallFailed, d.String(), "stopped: %w", err)
 }
+
+// Find returns the evidence of a digest whose repository is not known: the
+// first by name where several have it. None is ArtifactNotFound.
+func (s *Store) Find(d digest.Digest) (Record, error) {
+	found, err := names(s.dir, evidenceDir)
+	if err != nil {
+		return Record{}, durable.Explain(s.dir.Path(), err)
+	}
+	for _, name := range found {
+		data, err := s.dir.ReadFile(path.Join(evidenceDir, name), MaxRecordBytes)
+		if err != nil {
+			continue
+		}
+		if record, err := DecodeRecord(data); err == nil && record.Evidence.Digest == d {
+			return record, nil
+		}
+	}
+	return Record{}, reason.New(reason.ArtifactNotFound, d.String(), "this node does not keep it")
+}

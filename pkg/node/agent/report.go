@@ -1,0 +1,275 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/confine-dev/confine/pkg/node/intent"
+	"github.com/confine-dev/confine/pkg/node/journal"
+	"github.com/confine-dev/confine/pkg/node/status"
+	"github.com/confine-dev/confine/pkg/node/unit"
+	"github.com/confine-dev/confine/pkg/profile"
+	"github.com/confine-dev/confine/pkg/reason"
+	"github.com/confine-dev/confine/pkg/version"
+)
+
+// writeReport says what is, where that means something else than before.
+func (a *Agent) writeReport(ctx context.Context, p *pass) {
+	a.report = a.makeReport(ctx, p)
+	if _, err := a.status.Write(a.report); err != nil {
+		a.log.Error("the status cannot be written; a later pass tries again", "error", err)
+		a.report.Problems = append(a.report.Problems, problemOf(status.FileName, err))
+	}
+}
+
+func (a *Agent) makeReport(ctx context.Context, p *pass) status.Report {
+	report := status.Report{Version: version.String(), Profiles: []status.Profile{}}
+	named := map[profile.Owner]bool{}
+	for _, owner := range p.claims.Owners {
+		named[owner] = true
+		for _, want := range p.claims.Held[owner] {
+			report.Profiles = append(report.Profiles, a.describeHeld(ctx, p, want))
+		}
+	}
+	for _, c := range p.claims.Conflicts {
+		described := describeWanted(c.Profile)
+		described.Set(falseFor(status.Verified, c.Err))
+		described.Set(falseFor(status.Ready, c.Err))
+		described.Set(status.Condition{Type: status.Degraded, Status: status.False, Reason: status.AsWanted})
+		report.Profiles = append(report.Profiles, described)
+	}
+	for _, problem := range a.inputs.desired.Invalid {
+		report.Problems = append(report.Problems, problemOf(problem.Origin, problem.Err))
+		if problem.Owner != (profile.Owner{}) && !named[problem.Owner] {
+			named[problem.Owner] = true
+			report.Profiles = append(report.Profiles, a.describeUnreadable(p, problem))
+		}
+	}
+	for _, slot := range a.journal.Slots() {
+		if !named[slot.Owner] {
+			named[slot.Owner] = true
+			report.Profiles = append(report.Profiles, a.describeUnwanted(p, slot.Owner))
+		}
+	}
+	for origin, err := range map[string]error{"manifests": a.inputs.desiredErr, "trust": a.inputs.trustErr, "journal": p.journalErr} {
+		if err != nil {
+			report.Problems = append(report.Problems, problemOf(origin, err))
+		}
+	}
+	slices.SortStableFunc(report.Profiles, func(x, y status.Profile) int {
+		return cmp.Or(strings.Compare(x.Owner.Namespace, y.Owner.Namespace), strings.Compare(x.Owner.Name, y.Owner.Name), strings.Compare(x.Origin, y.Origin))
+	})
+	slices.SortStableFunc(report.Problems, func(x, y status.Problem) int { return strings.Compare(x.Origin, y.Origin) })
+	return report
+}
+
+func problemOf(origin string, err error) status.Problem {
+	r, message := status.Describe(err)
+	return status.Problem{Origin: origin, Reason: r, Message: message}
+}
+
+func falseFor(t status.ConditionType, err error) status.Condition {
+	r, message := status.Describe(err)
+	return status.Condition{Type: t, Status: status.False, Reason: r, Message: message}
+}
+
+func describeWanted(want intent.Profile) status.Profile {
+	return status.Profile{
+		Owner: want.Owner, Origin: want.Origin, UID: want.UID,
+		Artifact: want.Artifact.String(), WantedDigest: want.Artifact.Digest,
+	}
+}
+
+// describeHeld describes a profile that has its name.
+func (a *Agent) describeHeld(ctx context.Context, p *pass, want intent.Profile) status.Profile {
+	described := describeWanted(want)
+	verdict := p.judged[claimantOf(want)]
+	a.addInstalled(p, &described)
+	a.addMissing(p, &described, verdict)
+	described.Set(verifiedOf(verdict))
+	described.Set(a.readyOf(p, &described, verdict))
+	described.Set(a.degradedOf(ctx, want.Owner))
+	return described
+}
+
+// describeUnreadable describes a profile whose manifest cannot be used: what
+// is installed for it stays.
+func (a *Agent) describeUnreadable(p *pass, problem intent.Problem) status.Profile {
+	described := status.Profile{Owner: problem.Owner, Origin: problem.Origin}
+	a.addInstalled(p, &described)
+	described.Set(status.Condition{Type: status.Verified, Status: status.Unknown, Reason: problem.Err.Reason})
+	described.Set(falseFor(status.Ready, problem.Err))
+	described.Set(a.brokenOf(problem.Owner))
+	return described
+}
+
+// describeUnwanted describes what is installed and nobody wants any more.
+func (a *Agent) describeUnwanted(p *pass, owner profile.Owner) status.Profile {
+	described := status.Profile{Owner: owner}
+	a.addInstalled(p, &described)
+	for _, kind := range described.Kinds {
+		if described.RemoveAt.IsZero() || kind.RemoveAt.Before(described.RemoveAt) {
+			described.RemoveAt = kind.RemoveAt
+		}
+	}
+	message := "no manifest wants it; it is removed after the removal delay"
+	if !a.inputs.desired.Complete {
+		message = "no readable manifest wants it; nothing is removed before all manifests can be read"
+	}
+	described.Set(status.Condition{Type: status.Verified, Status: status.Unknown, Reason: status.NotObserved})
+	described.Set(status.Condition{Type: status.Ready, Status: status.False, Reason: status.Pending, Message: message})
+	described.Set(a.brokenOf(owner))
+	return described
+}
+
+// addInstalled adds what is in force.
+func (a *Agent) addInstalled(p *pass, described *status.Profile) {
+	same := true
+	for _, slot := range a.journal.Of(described.Owner) {
+		kind := status.Kind{Name: slot.Kind, RemoveAt: slot.RemoveAt}
+		if slot.Current != nil {
+			kind.InstalledDigest = slot.Current.Source.Digest
+			same = same && (described.InstalledDigest == "" || described.InstalledDigest == kind.InstalledDigest)
+			described.InstalledDigest = kind.InstalledDigest
+			if slot.Since.After(described.Since) {
+				described.Since = slot.Since
+			}
+		}
+		if view := p.hosts[slot.Kind]; view != nil {
+			kind.References = view.installed[slot.Owner].References
+			described.References = append(described.References, kind.References...)
+		}
+		if failed := a.failures[slot.Key]; failed != nil {
+			kind.Reason, kind.Message = status.Describe(failed.err)
+		}
+		described.Kinds = append(described.Kinds, kind)
+	}
+	if !same {
+		described.InstalledDigest = ""
+	}
+}
+
+// addMissing adds the kinds that are wanted and not installed, and why.
+func (a *Agent) addMissing(p *pass, described *status.Profile, verdict judgement) {
+	if verdict.content == nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(verdict.content.files)) {
+		i := slices.IndexFunc(described.Kinds, func(k status.Kind) bool { return k.Name == name })
+		if i < 0 {
+			described.Kinds = append(described.Kinds, status.Kind{Name: name})
+			i = len(described.Kinds) - 1
+		}
+		kind := &described.Kinds[i]
+		if err := p.unsupported[described.Owner][name]; err != nil {
+			kind.Reason, kind.Message = status.Describe(err)
+		} else if failed := a.failures[journal.Key{Kind: name, Owner: described.Owner}]; failed != nil {
+			kind.Reason, kind.Message = status.Describe(failed.err)
+		}
+	}
+	slices.SortFunc(described.Kinds, func(x, y status.Kind) int { return strings.Compare(x.Name, y.Name) })
+}
+
+func verifiedOf(verdict judgement) status.Condition {
+	switch {
+	case verdict.content != nil:
+		return status.Condition{Type: status.Verified, Status: status.True, Reason: status.Signed}
+	case verdict.err == nil:
+		return status.Condition{Type: status.Verified, Status: status.Unknown, Reason: status.Pending, Message: "it is being pulled"}
+	}
+	c := falseFor(status.Verified, verdict.err)
+	if verdict.err.Reason.Fate() == reason.Retry || verdict.err.Reason == reason.TrustPolicyInvalid {
+		c.Status = status.Unknown // it cannot be told now
+	}
+	return c
+}
+
+// readyOf says whether what is wanted is in force.
+func (a *Agent) readyOf(p *pass, described *status.Profile, verdict judgement) status.Condition {
+	ready := status.Condition{Type: status.Ready, Status: status.True, Reason: status.Installed}
+	if verdict.content == nil {
+		switch {
+		case described.InstalledDigest == described.WantedDigest:
+			ready.Message = "it stays in force; see Verified"
+			return ready
+		case verdict.err == nil:
+			return status.Condition{Type: status.Ready, Status: status.Unknown, Reason: status.Pending, Message: "it is being pulled"}
+		}
+		return falseFor(status.Ready, verdict.err)
+	}
+	installed := 0
+	unsupported := p.unsupported[described.Owner]
+	for _, kind := range described.Kinds {
+		if _, wanted := verdict.content.files[kind.Name]; !wanted || unsupported[kind.Name] != nil {
+			continue
+		}
+		if kind.InstalledDigest == described.WantedDigest {
+			installed++
+			continue
+		}
+		if kind.Reason == "" {
+			return requiredOr(unsupported, status.Condition{Type: status.Ready, Status: status.Unknown, Reason: status.Pending, Message: "it is being installed"})
+		}
+		return status.Condition{Type: status.Ready, Status: status.False, Reason: kind.Reason, Message: kind.Message}
+	}
+	target := p.wanted[described.Owner]
+	if len(unsupported) > 0 && (installed == 0 || target != nil && target.RequireAll) {
+		return requiredOr(unsupported, ready)
+	}
+	if len(unsupported) > 0 {
+		ready.Message = "not supported on this node, and not required: " + strings.Join(slices.Sorted(maps.Keys(unsupported)), ", ")
+	}
+	return ready
+}
+
+// requiredOr is false for the first unsupported kind, or otherwise where all
+// are supported.
+func requiredOr(unsupported map[string]error, otherwise status.Condition) status.Condition {
+	for _, kind := range slices.Sorted(maps.Keys(unsupported)) {
+		return falseFor(status.Ready, unsupported[kind])
+	}
+	return otherwise
+}
+
+// degradedOf says whether something is in force that should not be.
+func (a *Agent) degradedOf(ctx context.Context, owner profile.Owner) status.Condition {
+	judged := map[unit.Source]bool{}
+	for _, slot := range a.journal.Of(owner) {
+		if slot.Current == nil {
+			continue
+		}
+		for _, source := range slot.Current.Sources() {
+			if judged[source] || !source.Known() {
+				continue
+			}
+			judged[source] = true
+			verdict := a.judgeKept(ctx, owner, source)
+			if verdict.err != nil && errors.Is(verdict.err, reason.Revoked) {
+				c := falseFor(status.Degraded, verdict.err)
+				c.Status = status.True
+				c.Message = status.Clip("revoked and still in force: " + c.Message)
+				return c
+			}
+		}
+	}
+	return a.brokenOf(owner)
+}
+
+// brokenOf says whether what is in force could not be replaced, repaired or
+// removed.
+func (a *Agent) brokenOf(owner profile.Owner) status.Condition {
+	for _, slot := range a.journal.Of(owner) {
+		failed := a.failures[slot.Key]
+		if failed == nil || slot.Current == nil {
+			continue
+		}
+		c := falseFor(status.Degraded, failed.err)
+		c.Status = status.True
+		return c
+	}
+	return status.Condition{Type: status.Degraded, Status: status.False, Reason: status.AsWanted}
+}
