@@ -152,8 +152,10 @@ type Agent struct {
 	inflight map[unit.Source]bool
 	// queue are the pulls that are due; fetched are those done since the last
 	// pass.
-	queue    []judgeKey
-	fetched  map[unit.Source]bool
+	queue   []judgeKey
+	fetched map[unit.Source]bool
+	// once is set while Once runs.
+	once     bool
 	results  chan pulled
 	workers  sync.WaitGroup
 	report   status.Report

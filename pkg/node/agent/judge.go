@@ -115,7 +115,7 @@ func (a *Agent) judge(ctx context.Context, p *pass, owner profile.Owner, source 
 	}
 	p.seen[key] = true
 	tried := a.attempts[key]
-	if p.network && (tried == nil || !p.now.Before(tried.next)) {
+	if p.network && a.due(p, tried) {
 		a.queue = append(a.queue, key)
 	}
 	switch {
@@ -125,6 +125,18 @@ func (a *Agent) judge(ctx context.Context, p *pass, owner profile.Owner, source 
 		return kept // what the store says is more than that the registry is away
 	}
 	return judgement{err: tried.err}
+}
+
+// due reports whether a pull is tried now. Once asks for everything once, and
+// goes on only where a search through signatures was not over.
+func (a *Agent) due(p *pass, tried *attempt) bool {
+	switch {
+	case tried == nil:
+		return true
+	case a.once && !errors.Is(tried.err, artifact.ErrMoreSignatures):
+		return false
+	}
+	return !p.now.Before(tried.next)
 }
 
 // registryHelps reports whether asking the registry can change a refusal: it

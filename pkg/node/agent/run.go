@@ -132,6 +132,7 @@ func (a *Agent) drain() {
 // only a search through many signatures goes on until it is over. The error is
 // ctx's.
 func (a *Agent) Once(ctx context.Context) (status.Report, error) {
+	a.once = true
 	a.start(ctx)
 	for {
 		p := a.run(ctx, true, false)
