@@ -22,11 +22,14 @@ type tokenRegistry struct {
 	realm, challenge string
 	manifest         []byte
 	accepts          string
-	asked            int
+	asked, tokens    int // requests, and those of them with a token
 }
 
 func (r *tokenRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.asked++
+	if req.Header.Get("Authorization") != "" {
+		r.tokens++
+	}
 	if req.Header.Get("Authorization") != "Bearer "+r.accepts {
 		challenge := r.challenge
 		if challenge == "" {
@@ -184,7 +187,7 @@ func TestTokenServicesThatMisbehave(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			n, _, service, repo, desc := tokenSetup(t)
+			n, registry, service, repo, desc := tokenSetup(t)
 			service.answer, service.code = test.answer, test.code
 			data, err := newTestClient(t, n.options, withPassword("bob", "pw")).Manifest(t.Context(), repo, desc.Digest)
 			checkRefusal(t, data, err, test.want)
@@ -193,6 +196,9 @@ func TestTokenServicesThatMisbehave(t *testing.T) {
 			}
 			if n := len(service.asked); n > 4 {
 				t.Errorf("the token service was asked %d times", n)
+			}
+			if used := registry.tokens > 0; used != (name == "a token not accepted") {
+				t.Errorf("%d requests to the registry carried a token", registry.tokens)
 			}
 		})
 	}

@@ -40,6 +40,15 @@ func endless(contentType string) http.HandlerFunc {
 	}
 }
 
+// chunked answers without announcing a length.
+func chunked(contentType string, data []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		_ = http.NewResponseController(w).Flush()
+		_, _ = w.Write(data)
+	}
+}
+
 // truncated announces all of data and sends half of it.
 func truncated(contentType string, data []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -101,6 +110,9 @@ func TestBlobBodies(t *testing.T) {
 		"a byte less":               {body(binary, payload[1:]), desc, reason.DigestMismatch},
 		"the descriptor lies low":   {body(binary, payload), withSize(desc.Size - 1), reason.DigestMismatch},
 		"the descriptor lies high":  {body(binary, payload), withSize(desc.Size + 1), reason.DigestMismatch},
+		"unannounced":               {chunked(binary, payload), desc, nil},
+		"unannounced, lies low":     {chunked(binary, payload), withSize(desc.Size - 1), reason.DigestMismatch},
+		"unannounced, lies high":    {chunked(binary, payload), withSize(desc.Size + 1), reason.DigestMismatch},
 		"truncated":                 {truncated(binary, payload), desc, reason.RegistryUnavailable},
 		"endless":                   {endless(binary), desc, reason.DigestMismatch},
 		"a web page":                {body("text/html; charset=utf-8", payload), desc, reason.RegistryUnavailable},
@@ -130,6 +142,45 @@ func checkRefusal(t *testing.T, data []byte, err, want error) {
 	}
 	if e, ok := reason.Of(err); !ok || e.Object == "" || e.WhatToDo() == "" {
 		t.Errorf("%v names no object or no advice", err)
+	}
+}
+
+func TestEndlessBodiesAreLeft(t *testing.T) {
+	_, desc, _ := testArtifact("{}")
+	const most = 64 << 20 // the limit, and what lies in buffers on the way
+	sent := make(chan int, 1)
+	repo := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+		total, chunk := 0, bytes.Repeat([]byte("x"), 64<<10)
+		for total <= most {
+			n, err := w.Write(chunk)
+			total += n
+			if err != nil {
+				break
+			}
+		}
+		sent <- total
+	}))
+	data, err := newTestClient(t).Manifest(t.Context(), repo, desc.Digest)
+	checkRefusal(t, data, err, reason.TooLarge)
+	if total := <-sent; total > most {
+		t.Errorf("more than %d bytes were taken", most)
+	}
+}
+
+func TestOtherDigestsAreNotAskedFor(t *testing.T) {
+	manifest, _, _ := testArtifact("{}")
+	var log requestLog
+	c := newTestClient(t, withLog(&log))
+	repo := serve(t, body(ocispec.MediaTypeImageManifest, manifest))
+	for _, d := range []digest.Digest{digest.SHA512.FromBytes(manifest), "", "sha256:x", "sha256:../../x", "md5:00"} {
+		data, err := c.Manifest(t.Context(), repo, d)
+		checkRefusal(t, data, err, reason.UnsupportedArtifact)
+		data, err = c.Blob(t.Context(), repo, ocispec.Descriptor{Digest: d, Size: int64(len(manifest))})
+		checkRefusal(t, data, err, reason.UnsupportedArtifact)
+	}
+	if got := log.take(); len(got) != 0 {
+		t.Errorf("requests were sent: %q", got)
 	}
 }
 

@@ -38,6 +38,10 @@ func manifestTypes() []string {
 // ArtifactNotFound, Unauthorized, RateLimited, RegistryUnavailable, and
 // UnsupportedArtifact for a digest that is not sha256.
 func (c *Client) Manifest(ctx context.Context, repo reference.Repository, d digest.Digest) ([]byte, error) {
+	// Here, and not only below: without a digest there is nothing to compare with.
+	if err := checkDigest(objectOf(repo, d.String()), d); err != nil {
+		return nil, err
+	}
 	data, _, err := c.manifest(ctx, repo, d.String(), d)
 	return data, finish(err)
 }

@@ -154,6 +154,9 @@ func TestWalkOrder(t *testing.T) {
 		simpleCandidate("legacy"), simpleCandidate("legacy"), simpleCandidate("legacy other"),
 	}))
 	found, skipped := walkAll(t, newTestClient(t).Signatures(t.Context(), serve(t, f), subjectDigest, noneSeen))
+	if d := f.bundle(subjectDigest, "signed", signPredicate).Digest; len(found) == 0 || found[0].ID != d {
+		t.Errorf("the ID of a bundle is not its referrer's digest %s", d)
+	}
 	want := []string{
 		"signed", "plain bundle", "cosign 2 first", "cosign 2 second", "attestation", "unlabelled",
 		"tagged", "tagged attestation", "legacy", "legacy other",
@@ -185,7 +188,13 @@ func TestSeenCandidatesAreNotFetched(t *testing.T) {
 	seen := f.bundle(subjectDigest, "seen", signPredicate)
 	single := f.simple(subjectDigest, "single")
 	f.list(seen, single, f.bundle(subjectDigest, "new", signPredicate))
-	found, _ := walkAll(t, newTestClient(t).Signatures(t.Context(), serve(t, f), subjectDigest, func(d digest.Digest) bool {
+	repo := serve(t, f)
+	every, _ := walkAll(t, newTestClient(t).Signatures(t.Context(), repo, subjectDigest, noneSeen))
+	if len(every) != 3 || every[2].ID != single.Digest {
+		t.Errorf("the ID of a referrer's only signature is not the referrer's digest %s", single.Digest)
+	}
+	f.asked = map[string]int{}
+	found, _ := walkAll(t, newTestClient(t).Signatures(t.Context(), repo, subjectDigest, func(d digest.Digest) bool {
 		return d == seen.Digest || d == single.Digest
 	}))
 	if diff := cmp.Diff([]string{"new"}, texts(found)); diff != "" {
@@ -316,100 +325,6 @@ func TestBadReferrers(t *testing.T) {
 	if diff := cmp.Diff([]string{"of another artifact"}, texts(found)); diff != "" {
 		t.Errorf("candidates of the other subject (-want +got):\n%s", diff)
 	}
-}
-
-func TestTenThousandReferrers(t *testing.T) {
-	f := newFakeRegistry()
-	var descs []ocispec.Descriptor
-	for i := range 10_000 {
-		descs = append(descs, ocispec.Descriptor{
-			MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/spdx+json", Digest: digest.FromString(fmt.Sprint(i)), Size: 500,
-		})
-	}
-	t.Run("of other types", func(t *testing.T) {
-		f.list(append(descs, f.bundle(subjectDigest, "good", signPredicate))...)
-		checkOnePlaceSkipped(t, f, nil, "good")
-	})
-	t.Run("that all may be signatures", func(t *testing.T) {
-		for i := range descs {
-			descs[i].ArtifactType = bundleType
-		}
-		f.list(append(descs, f.bundle(subjectDigest, "good", signPredicate))...)
-		clock := newTestClock()
-		w := newTestClient(t, withClock(clock)).Signatures(t.Context(), serve(t, f), subjectDigest, noneSeen)
-		candidate, err := w.Next(t.Context())
-		if err != nil || texts([]trust.Candidate{candidate})[0] != "good" {
-			t.Fatalf("Next = %v, %v, want the one with the annotation first", candidate, err)
-		}
-		before := f.asked["manifests"]
-		if _, err := w.Next(t.Context()); err != io.EOF { //nolint:errorlint // the contract is io.EOF itself
-			t.Errorf("Next: %v, want io.EOF", err)
-		}
-		if got := f.asked["manifests"] - before; got != artifact.MaxReferrers-1+2 {
-			t.Errorf("%d manifests were read after the first, want %d and two tags", got, artifact.MaxReferrers-1)
-		}
-	})
-}
-
-func TestPagesOfReferrers(t *testing.T) {
-	f := newFakeRegistry()
-	good := f.bundle(subjectDigest, "good", signPredicate)
-	t.Run("are read", func(t *testing.T) {
-		f.referrers = func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Query().Get("page") == "2" {
-				body(ocispec.MediaTypeImageIndex, indexOf(good))(w, r)
-				return
-			}
-			w.Header().Set("Link", `<`+r.URL.Path+`?page=2>; rel="next"`)
-			body(ocispec.MediaTypeImageIndex, indexOf())(w, r)
-		}
-		checkOnePlaceSkipped(t, f, nil, "good")
-	})
-	t.Run("without end", func(t *testing.T) {
-		pages := 0
-		f.referrers = func(w http.ResponseWriter, r *http.Request) {
-			pages++
-			w.Header().Set("Link", fmt.Sprintf(`<%s?page=%d>; rel="next"`, r.URL.Path, pages))
-			body(ocispec.MediaTypeImageIndex, indexOf(good))(w, r)
-		}
-		checkOnePlaceSkipped(t, f, reason.TooLarge, "good")
-		if want := defaultLimits().pages; pages != want {
-			t.Errorf("%d pages were read, want %d", pages, want)
-		}
-	})
-	t.Run("elsewhere", func(t *testing.T) {
-		f.referrers = func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Link", `<http://localhost:1/next>; rel="next"`)
-			body(ocispec.MediaTypeImageIndex, indexOf())(w, r)
-		}
-		f.manifests[referrersTag(subjectDigest)] = indexOf(good)
-		checkOnePlaceSkipped(t, f, reason.RegistryUnavailable, "good")
-		delete(f.manifests, referrersTag(subjectDigest))
-	})
-	t.Run("that fail after the first", func(t *testing.T) {
-		f.referrers = func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.RawQuery != "" {
-				w.WriteHeader(http.StatusForbidden)
-				return
-			}
-			w.Header().Set("Link", `<?page=2>; rel=next, <x>; rel="prev"`)
-			w.Header().Add("Link", `<?page=2>; rel="next"`)
-			body(ocispec.MediaTypeImageIndex, indexOf(good))(w, r)
-		}
-		checkOnePlaceSkipped(t, f, reason.Unauthorized, "good")
-	})
-	t.Run("of endless length", func(t *testing.T) {
-		f.referrers = func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
-			_, _ = io.WriteString(w, `{"manifests":[`+string(mustMarshal(good)))
-			for {
-				if _, err := io.WriteString(w, `,{}`+strings.Repeat(" ", 4096)); err != nil {
-					return
-				}
-			}
-		}
-		checkOnePlaceSkipped(t, f, reason.TooLarge, "good")
-	})
 }
 
 func TestThousandCandidates(t *testing.T) {
@@ -547,38 +462,4 @@ func TestWalkGoesOnAfterAnInterruption(t *testing.T) {
 			t.Errorf("interrupted at request %d (-want +got):\n%s", stopAt, diff)
 		}
 	}
-}
-
-func TestMissingReferrersAPIIsForgottenInTime(t *testing.T) {
-	f := newFakeRegistry()
-	clock := newTestClock()
-	c, repo := newTestClient(t, withClock(clock)), serve(t, f)
-	walk := func() []string {
-		found, _ := walkAll(t, c.Signatures(t.Context(), repo, subjectDigest, noneSeen))
-		return texts(found)
-	}
-	walk()
-	f.list(f.bundle(subjectDigest, "good", signPredicate))
-	if got := walk(); len(got) != 0 || f.asked["referrers"] != 1 {
-		t.Errorf("got %q after %d requests to the API, want it remembered as missing", got, f.asked["referrers"])
-	}
-	clock.advance(withoutReferrersFor)
-	if diff := cmp.Diff([]string{"good"}, walk()); diff != "" {
-		t.Errorf("after an hour (-want +got):\n%s", diff)
-	}
-}
-
-func FuzzReferrers(f *testing.F) {
-	f.Add(indexOf(ocispec.Descriptor{ArtifactType: bundleType, Digest: subjectDigest, Size: 3}))
-	f.Add([]byte(`{"manifests":null}`))
-	f.Add([]byte(`{"manifests":[1,{"size":1e400}],"manifests":[{}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		list := &referrerList{known: map[digest.Digest]struct{}{}}
-		_ = readReferrers(strings.NewReader(string(data)), list)
-		for _, d := range list.digests() {
-			if checkDigest("", d) != nil {
-				t.Errorf("%q was kept", d)
-			}
-		}
-	})
 }
