@@ -17,6 +17,8 @@ INTEROP_TOOLS := oras registry cosign3 cosign2
 # Packages or flags for `make test`: make test PKGS=./pkg/node/... ARGS='-run Boot -v'
 PKGS ?= ./...
 ARGS ?=
+# Which checks of `make verify`; none named means all.
+CHECKS ?=
 FUZZTIME ?= 10s
 
 .PHONY: help
@@ -67,7 +69,7 @@ generate: ## Write the deep copies of the API types and the CRDs
 
 .PHONY: verify
 verify: deps ## Check generated files, formatting, modules, documents and that dist is reproducible
-	@hack/verify
+	@hack/verify $(CHECKS)
 
 .PHONY: bench
 bench: deps tools ## Compare pull+verify+install with its floor and with cosign + oras
