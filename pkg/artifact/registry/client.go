@@ -218,7 +218,7 @@ func fullJitter(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
 	}
-	return rand.N(d)
+	return rand.N(d) //nolint:gosec // it spreads requests and guards nothing
 }
 
 // loadRoots returns the system's roots and those of file.
@@ -244,7 +244,7 @@ func loadRoots(file string) (*x509.CertPool, error) {
 
 // readFile reads a configuration file of bounded size.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -82,9 +82,8 @@ func (z zone) judgeProxied(hostname string) error {
 	if literalLoopback(hostname) {
 		return z.judge(hostname, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	}
-	ip, err := netip.ParseAddr(hostname)
-	if err != nil {
-		return nil
+	if ip, err := netip.ParseAddr(hostname); err == nil {
+		return z.judge(hostname, ip)
 	}
-	return z.judge(hostname, ip)
+	return nil
 }

@@ -80,7 +80,7 @@ func TestRedirectsThatAreFollowed(t *testing.T) {
 func TestRedirectWithinTheRegistryKeepsTheCredential(t *testing.T) {
 	payload := []byte("payload")
 	n := newFakeNet(t, "registry.test")
-	n.host("registry.test", http.HandlerFunc(demandBasic(func(w http.ResponseWriter, r *http.Request) {
+	n.host("registry.test", (demandBasic(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/elsewhere" {
 			body("", payload)(w, r)
 			return

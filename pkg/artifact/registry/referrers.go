@@ -170,22 +170,31 @@ func (c *Client) referrersPage(ctx context.Context, r *request, list *referrerLi
 		case code != http.StatusOK, mediaTypeOf(a.Header) != ocispec.MediaTypeImageIndex:
 			return lasting(reason.RegistryUnavailable, r.object, "%w", errNoReferrers)
 		}
-		counted := &countingReader{r: io.LimitReader(a.Body, *left+1)}
-		err := readReferrers(counted, list)
-		*left -= counted.n
-		switch {
-		case *left < 0:
-			list.cut = reason.New(reason.TooLarge, r.object, "the list of referrers has more than %d bytes", c.limits.listBytes)
-			return nil
-		case counted.err != nil:
-			return networkFailure(a.Request.Context(), r.object, a.Request.URL.Host, counted.err)
-		case err != nil:
-			return lasting(reason.RegistryUnavailable, r.object, "the list of referrers cannot be read: %s", clean(err.Error(), nil))
+		if err := c.readPage(a, r.object, list, left); err != nil || list.cut != nil {
+			return err
 		}
+		var err error
 		next, err = nextPage(a, r)
 		return err
 	})
 	return next, err
+}
+
+// readPage reads the body of one page into list, at most *left bytes of it.
+func (c *Client) readPage(a *answer, object string, list *referrerList, left *int64) error {
+	counted := &countingReader{r: io.LimitReader(a.Body, *left+1)}
+	err := readReferrers(counted, list)
+	*left -= counted.n
+	switch {
+	case *left < 0: // whatever the cut made of the JSON
+		list.cut = reason.New(reason.TooLarge, object, "the list of referrers has more than %d bytes", c.limits.listBytes)
+		err = nil
+	case counted.err != nil:
+		err = networkFailure(a.Request.Context(), object, a.Request.URL.Host, counted.err)
+	case err != nil:
+		err = lasting(reason.RegistryUnavailable, object, "the list of referrers cannot be read: %s", clean(err.Error(), nil))
+	}
+	return err
 }
 
 // nextPage returns the address in a Link header with rel="next" (RFC 8288, OCI
@@ -295,7 +304,7 @@ type countingReader struct {
 func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader's contract
+	if err != nil && err != io.EOF {
 		c.err = err
 	}
 	return n, err

@@ -88,7 +88,12 @@ func TestPagesOfReferrers(t *testing.T) {
 		}
 		delete(f.manifests, referrersTag(subjectDigest))
 	})
-	t.Run("that fail after the first", func(t *testing.T) {
+}
+
+func TestPagesThatCannotBeRead(t *testing.T) {
+	f := newFakeRegistry()
+	good := f.bundle(subjectDigest, "good", signPredicate)
+	t.Run("after the first", func(t *testing.T) {
 		f.referrers = func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.RawQuery != "" {
 				w.WriteHeader(http.StatusForbidden)

@@ -173,6 +173,9 @@ func (w *walk) skipped(ctx context.Context, id digest.Digest, err error) error {
 		return ctx.Err()
 	}
 	if errors.Is(err, reason.ArtifactNotFound) {
+		if id != "" {
+			w.client.passOver(w.key(id), missingFor)
+		}
 		return nil
 	}
 	return &artifact.SkippedError{ID: id, Err: finish(err)}
@@ -224,18 +227,24 @@ type signatureManifest struct {
 	Subject *ocispec.Descriptor  `json:"subject"`
 }
 
+// readSignatureManifest reads foreign bytes; what is no manifest has neither
+// layers nor subject.
+func readSignatureManifest(data []byte) signatureManifest {
+	var m signatureManifest
+	if json.Unmarshal(data, &m) != nil {
+		return signatureManifest{}
+	}
+	return m
+}
+
 // readReferrer reads one referrer's manifest, and its bundle if it is one.
 func (w *walk) readReferrer(ctx context.Context, d digest.Digest) (trust.Candidate, bool, error) {
 	data, _, err := w.client.manifest(ctx, w.repo, d.String(), d)
-	if errors.Is(err, reason.ArtifactNotFound) {
-		w.client.passOver(w.key(d), missingFor)
-		return trust.Candidate{}, false, nil
-	}
 	if err != nil {
 		return trust.Candidate{}, false, err
 	}
-	var m signatureManifest
-	if json.Unmarshal(data, &m) != nil || m.Subject == nil || m.Subject.Digest != w.subject {
+	m := readSignatureManifest(data)
+	if m.Subject == nil || m.Subject.Digest != w.subject {
 		w.client.passOver(w.key(d), forever)
 		return trust.Candidate{}, false, nil
 	}
@@ -270,10 +279,7 @@ func (w *walk) fromSignatureTag(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var m signatureManifest
-	if json.Unmarshal(data, &m) == nil {
-		w.layers = w.simpleSigning(m.Layers)
-	}
+	w.layers = w.simpleSigning(readSignatureManifest(data).Layers)
 	return nil
 }
 

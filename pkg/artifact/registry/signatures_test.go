@@ -287,12 +287,14 @@ func TestBadReferrers(t *testing.T) {
 	f.manifests[broken.Digest.String()] = []byte("{}")
 	away := f.bundle(subjectDigest, "not there", signPredicate)
 	delete(f.manifests, away.Digest.String())
+	hollow := f.bundle(subjectDigest, "without its blob", signPredicate)
+	delete(f.blobs, digest.FromBytes(testBundle("without its blob")).String())
 	down := f.bundle(subjectDigest, "cannot be read", signPredicate)
 	f.fail[down.Digest.Encoded()], f.fail[down.Digest.String()] = 500, 500
 	lies := f.bundle(other, "of another artifact", signPredicate)
 	none := f.manifest(ocispec.Manifest{ArtifactType: bundleType, Layers: twoLayers.Layers[:1]})
 	descs := []ocispec.Descriptor{
-		lies, none, f.manifest(twoLayers), f.manifest(tooLarge), noJSON, broken, away, down,
+		lies, none, f.manifest(twoLayers), f.manifest(tooLarge), noJSON, broken, away, hollow, down,
 		{ArtifactType: bundleType, Digest: "sha256:zz"}, {ArtifactType: bundleType, Digest: digest.SHA512.FromString("x")},
 		{ArtifactType: bundleType, Digest: other, Size: artifact.MaxManifestBytes + 1}, {},
 		f.bundle(subjectDigest, "good", signPredicate),
