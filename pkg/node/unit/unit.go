@@ -27,8 +27,8 @@ import (
 
 // Bounds on one unit, checked wherever a description is read or made.
 const (
-	MaxFiles    = artifact.MaxLayers
-	MaxRetained = 256
+	// MaxFiles bounds all files, dropped ones included: hosts take no more.
+	MaxFiles = artifact.MaxLayers
 	// MaxBytes bounds an encoded description.
 	MaxBytes = 1 << 20
 
@@ -132,8 +132,8 @@ func (r Revision) Check() error {
 	if err := checkSource(r.Source); err != nil {
 		return err
 	}
-	if len(r.Files) > MaxFiles || len(r.Retained) > MaxRetained {
-		return fmt.Errorf("%d files and %d retained exceed %d and %d", len(r.Files), len(r.Retained), MaxFiles, MaxRetained)
+	if len(r.Files)+len(r.Retained) > MaxFiles {
+		return fmt.Errorf("%d files and %d that wait for their removal are more than %d", len(r.Files), len(r.Retained), MaxFiles)
 	}
 	names := map[string]bool{}
 	for i, f := range r.Files {
