@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -169,6 +170,35 @@ func TestKEP6061IsTheSameByOrasAndConfine(t *testing.T) {
 	delete(manifests[byOras], "annotations")
 	if diff := cmp.Diff(manifests[byOras], manifests[byConfine]); diff != "" {
 		t.Errorf("manifests, -oras +confine:\n%s", diff)
+	}
+}
+
+// An index of one artifact a platform, made and signed with oras and cosign:
+// the index is what is signed, and the child for this machine what is read.
+func TestIndexMadeByOras(t *testing.T) {
+	for kind, start := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			d, s := newDesk(t), start(t)
+			d.keys(cosign3Key, "ci")
+			ours, theirs := d.example("nginx.json")[0], d.example("worker.json")[0]
+			other := map[string]string{"amd64": "arm64"}[runtime.GOARCH]
+			if other == "" {
+				other = "amd64"
+			}
+			for arch, file := range map[string]string{runtime.GOARCH: ours, other: theirs} {
+				d.orasPush(s.repo("web"), arch, "--artifact-platform", "linux/"+arch, "--artifact-type", typeBundle, file+":"+typeSeccomp)
+			}
+			d.run("oras", "manifest", "index", "create", s.repo("web")+":1", "amd64", "arm64")
+			ref := d.run("confine", "resolve", s.repo("web")+":1")
+			policy := d.policy(trusting{repositories: []string{s.host + "/profiles/*"}, keys: []string{"ci.pub"}})
+
+			// A signature of the child says nothing about the index.
+			d.sign(signings(t)["cosign 3.1"], "ci", d.run("confine", "resolve", s.repo("web")+":"+runtime.GOARCH))
+			d.refuses(reason.SignatureMissing, ref, policy)
+			d.sign(signings(t)["cosign 3.1"], "ci", ref)
+			d.accepts(ref, policy, ours)
+		})
 	}
 }
 

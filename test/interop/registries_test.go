@@ -141,7 +141,7 @@ func (w *addressWatch) text() string {
 	return w.log.String()
 }
 
-var listeningRegexp = regexp.MustCompile(`listening on (127\.0\.0\.1:\d+)"`)
+var listeningRegexp = regexp.MustCompile(`listening on (127\.0\.0\.1:\d+)[",]`)
 
 // delete deletes a manifest or a tag, as the OCI distribution specification
 // 1.1 ("Deleting tags") has it; oras deletes by digest alone.

@@ -1,0 +1,117 @@
+package interop_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/confine-dev/confine/pkg/node/intent"
+)
+
+// Every file of examples/ is read by what it is for. A file of another kind is
+// not passed over: this test must learn what it is for first.
+func TestEveryExampleIsRead(t *testing.T) {
+	root := examples(t)
+	readers := map[string]func(t *testing.T, path string){
+		"profiles":  lintsClean,
+		"trust":     readsAsPolicy,
+		"manifests": readsAsProfile,
+		"ci":        parsesAsShell,
+		".":         namesWhatIsThere,
+	}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		t.Run(name, func(t *testing.T) {
+			read, ok := readers[filepath.Dir(name)]
+			if !ok {
+				t.Fatal("no test knows what this file is for")
+			}
+			read(t, path)
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func lintsClean(t *testing.T, path string) {
+	t.Helper()
+	d := newDesk(t)
+	var results []struct {
+		Kind, Forbidden string
+		Valid           bool
+		Findings        []struct{ Message string }
+	}
+	d.decode(&results, d.run("confine", "lint", "--strict", "-o", "json", path))
+	kinds := map[string]string{".json": "seccomp", ".aa": "apparmor", ".cil": "selinux"}
+	if len(results) != 1 || results[0].Kind != kinds[filepath.Ext(path)] || !results[0].Valid || results[0].Forbidden != "" {
+		t.Fatalf("lint says %+v", results)
+	}
+	for _, finding := range results[0].Findings {
+		// The other kinds are carried without being read; lint says so.
+		if results[0].Kind == "seccomp" {
+			t.Errorf("lint warns: %s", finding.Message)
+		}
+	}
+}
+
+func readsAsPolicy(t *testing.T, path string) {
+	t.Helper()
+	if _, err := intent.ReadPolicyFile(path); err != nil {
+		t.Error(err)
+	}
+}
+
+func readsAsProfile(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desired := intent.DecodeProfiles(path, data)
+	if !desired.Complete || len(desired.Invalid) > 0 || len(desired.Profiles) == 0 {
+		t.Errorf("decoded as %+v", desired)
+	}
+}
+
+func parsesAsShell(t *testing.T, path string) {
+	t.Helper()
+	d := newDesk(t)
+	d.succeeded(d.start("/bin/sh", "-n", path), path, nil)
+	data, err := os.ReadFile("read_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(data), `d.script("`+filepath.Base(path)+`"`) {
+		t.Errorf("TestExampleScripts does not run %s", filepath.Base(path))
+	}
+}
+
+// namesWhatIsThere holds the folder's README to its profiles and folders.
+func namesWhatIsThere(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{"", "profiles"} {
+		entries, err := os.ReadDir(filepath.Join(filepath.Dir(path), folder))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range entries {
+			if entry.Name() != filepath.Base(path) && !strings.Contains(string(data), entry.Name()) {
+				t.Errorf("%s does not name %s", filepath.Base(path), entry.Name())
+			}
+		}
+	}
+}
