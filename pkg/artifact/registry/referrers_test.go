@@ -152,3 +152,38 @@ func FuzzReferrers(f *testing.F) {
 		}
 	})
 }
+
+// A page elsewhere would be asked for with the registry's own credential.
+func TestNextPage(t *testing.T) {
+	e := endpoint{scheme: "https", host: "registry.test"}
+	r := &request{endpoint: e, url: e.url("/v2/a/referrers/x"), object: "a"}
+	tests := map[string]struct{ link, want string }{
+		"none":            {"", ""},
+		"relative":        {`<?n=2>; rel="next"`, "https://registry.test/v2/a/referrers/x?n=2"},
+		"absolute":        {`<https://registry.test/y>; rel="next"`, "https://registry.test/y"},
+		"another kind":    {`<https://registry.test/y>; rel="prev"`, ""},
+		"no link":         {`https://registry.test/y; rel="next"`, ""},
+		"another host":    {`<https://evil.test/y>; rel="next"`, "refused"},
+		"a subdomain":     {`<https://a.registry.test/y>; rel="next"`, "refused"},
+		"another port":    {`<https://registry.test:8443/y>; rel="next"`, "refused"},
+		"plain http":      {`<http://registry.test/y>; rel="next"`, "refused"},
+		"with a user":     {`<https://u:p@registry.test/y>; rel="next"`, "refused"},
+		"not to be read":  {`<https://[::1>; rel="next"`, "refused"},
+		"of great length": {`<?` + strings.Repeat("x", 9<<10) + `>; rel="next"`, "refused"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			u, err := nextPage(&answer{Response: &http.Response{Header: http.Header{"Link": {test.link}}}}, r)
+			got := ""
+			switch {
+			case err != nil:
+				got = "refused"
+			case u != nil:
+				got = u.String()
+			}
+			if got != test.want {
+				t.Errorf("%q leads to %q, want %q", test.link, got, test.want)
+			}
+		})
+	}
+}
