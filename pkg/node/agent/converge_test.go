@@ -56,7 +56,7 @@ func TestRefusalsReachNeitherHostNorStore(t *testing.T) {
 		},
 		"signed by somebody else": {
 			push: func(n *node) digest.Digest { return n.remote.push(t, n.kinds, []string{"a.alpha=one"}, otherKey()) },
-			want: reason.SignatureInvalid, contacts: true,
+			want: reason.IdentityMismatch, contacts: true,
 		},
 		"invalid": {
 			push: func(n *node) digest.Digest { return n.remote.push(t, n.kinds, []string{"a.alpha=bad"}, theKey()) },

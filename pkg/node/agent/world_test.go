@@ -19,6 +19,7 @@ import (
 	"github.com/confine-dev/confine/pkg/artifact/reference"
 	"github.com/confine-dev/confine/pkg/artifact/sign"
 	"github.com/confine-dev/confine/pkg/artifact/trust"
+	"github.com/confine-dev/confine/pkg/durable"
 	"github.com/confine-dev/confine/pkg/node/agent"
 	"github.com/confine-dev/confine/pkg/node/status"
 	"github.com/confine-dev/confine/pkg/profile"
@@ -357,5 +358,27 @@ func wantCondition(t *testing.T, p status.Profile, c status.ConditionType, s sta
 	}
 	if len(got.Message) > status.MaxMessageBytes {
 		t.Errorf("%s: the message has %d bytes", p.Owner, len(got.Message))
+	}
+}
+
+// policyUntil trusts theKey until a time.
+func (n *node) policyUntil(until string) {
+	n.t.Helper()
+	n.policy("web", "")
+	name := filepath.Join(n.trust, "web.yaml")
+	data, err := os.ReadFile(name)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.write(name, strings.Replace(string(data), "      pem: |", "      notAfter: \""+until+"\"\n      pem: |", 1))
+}
+
+// countWrites counts the files that are written.
+func countWrites(writes map[string]int) func(durable.Step) error {
+	return func(s durable.Step) error {
+		if s.Op == durable.OpWrite {
+			writes[s.Name]++
+		}
+		return nil
 	}
 }
