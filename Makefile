@@ -76,8 +76,8 @@ bench: deps tools ## Compare pull+verify+install with its floor and with cosign 
 	go run -tags $(TAGS) ./test/bench
 
 .PHONY: demo
-demo: deps ## Show the main job: push, sign, pull, verify, install, enforce, refuse
-	@go run -tags $(TAGS) ./test/demo
+demo: build ## Show the main job: push, sign, pull, verify, install, enforce, refuse
+	@go run -tags $(TAGS) ./test/demo bin examples
 
 .PHONY: dist
 dist: ## Make release archives, checksums and SBOMs in dist/

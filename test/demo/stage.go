@@ -83,8 +83,11 @@ func (s *stage) confine(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(out.String()), nil
 }
 
-// short keeps lines readable: the demo's folder is written as DEMO.
-func (s *stage) short(text string) string { return strings.ReplaceAll(text, s.dir, "DEMO") }
+// short keeps lines readable: the demo's folder is written as DEMO, and the
+// examples without the way to them.
+func (s *stage) short(text string) string {
+	return strings.NewReplacer(s.dir, "DEMO", s.examples, "examples").Replace(text)
+}
 
 func lastLine(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
