@@ -9,4 +9,6 @@ profile=$1
 key=$2
 
 confine lint --strict "$profile" >&2
-confine push "$REPOSITORY:$TAG" "$profile" --artifact-version "$TAG" --key "$key" | tail -n 1
+# Not piped: a pipe would hide that the push failed.
+pushed=$(confine push "$REPOSITORY:$TAG" "$profile" --artifact-version "$TAG" --key "$key")
+echo "$pushed" | tail -n 1

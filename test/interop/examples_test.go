@@ -115,3 +115,28 @@ func namesWhatIsThere(t *testing.T, path string) {
 		}
 	}
 }
+
+// docs/trust.md gives the flags that the tests here sign with.
+func TestTrustDocumentHasTheFlagsThatAreTested(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "docs", "trust.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(data), "\n## Signing with cosign\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	if !found {
+		t.Fatal("docs/trust.md has no section on signing with cosign")
+	}
+	for way, how := range signings(t) {
+		for _, word := range append(how.env, how.flags...) {
+			if word = filepath.Base(word); !strings.Contains(section, word) {
+				t.Errorf("%s: docs/trust.md does not name %s", way, word)
+			}
+		}
+	}
+	for kind := range importedKeys() {
+		if name, _, _ := strings.Cut(kind, " "); !strings.Contains(section, name) {
+			t.Errorf("docs/trust.md does not name %s keys", name)
+		}
+	}
+}

@@ -70,9 +70,34 @@ func TestExampleScripts(t *testing.T) {
 	}
 }
 
-// script runs one of examples/ci on a profile with cosign.key, as its head
-// says, and returns the reference that it prints.
+// A script that failed must not look as if it had pushed and signed.
+func TestExampleScriptsFailAloud(t *testing.T) {
+	d, s := newDesk(t), startReferrersAPI(t)
+	d.keys(confineKey, "cosign")
+	file := d.example("nginx.json")[0]
+	for _, name := range []string{"oras-and-cosign.sh", "confine.sh"} {
+		t.Run(name, func(t *testing.T) {
+			d := d.in(t).with("COSIGN_PASSWORD=not the right one", "COSIGN_FLAGS="+strings.Join(cosign3Flags(t), " "))
+			got := d.tryScript(name, cosign3, s, file)
+			if got.code == 0 || strings.Contains(got.stdout, "@sha256:") {
+				t.Errorf("exit code %d with the wrong password\n%s", got.code, got.stdout)
+			}
+		})
+	}
+}
+
+// script runs one of examples/ci and returns the reference that it prints.
 func (d *desk) script(name, cosignLine string, s *site, profile string, env ...string) string {
+	d.t.Helper()
+	ref := d.succeeded(d.tryScript(name, cosignLine, s, profile, env...), name, nil)
+	if !strings.HasPrefix(ref, s.repo("web")+"@sha256:") || strings.Contains(ref, "\n") {
+		d.t.Fatalf("%s printed no reference:\n%s", name, ref)
+	}
+	return ref
+}
+
+// tryScript runs one of examples/ci on a profile with cosign.key, as its head says.
+func (d *desk) tryScript(name, cosignLine string, s *site, profile string, env ...string) outcome {
 	d.t.Helper()
 	bin := d.path("bin")
 	if err := os.MkdirAll(bin, 0o700); err != nil {
@@ -84,12 +109,7 @@ func (d *desk) script(name, cosignLine string, s *site, profile string, env ...s
 		}
 	}
 	env = append(env, "PATH="+bin+":/usr/bin:/bin", "REPOSITORY="+s.repo("web"), "TAG=1.0.0")
-	got := d.with(env...).start("/bin/sh", examples(d.t, "ci", name), profile, "cosign.key")
-	ref := d.succeeded(got, name, nil)
-	if !strings.HasPrefix(ref, s.repo("web")+"@sha256:") || strings.Contains(ref, "\n") {
-		d.t.Fatalf("%s printed no reference:\n%s", name, ref)
-	}
-	return ref
+	return d.with(env...).start("/bin/sh", examples(d.t, "ci", name), profile, "cosign.key")
 }
 
 // The three forms of docs/artifact-format.md, each made by oras.
@@ -108,6 +128,11 @@ func TestFormsMadeByOras(t *testing.T) {
 		"KEP-6061 without a type for the file": {
 			form:  "kep6061",
 			args:  []string{"--artifact-type", typeKEP, "--config", "config.json:" + typeKEP, "nginx.json"},
+			files: []string{"nginx.json"},
+		},
+		"KEP-6061 with an empty config": {
+			form:  "kep6061",
+			args:  []string{"--artifact-type", typeKEP, "nginx.json"},
 			files: []string{"nginx.json"},
 		},
 		"bundle": {

@@ -241,3 +241,38 @@ func TestTwoSignersWithDifferentCosigns(t *testing.T) {
 		})
 	}
 }
+
+// Where cosign 3.1 answers otherwise than confine. docs/trust.md says both.
+func TestWhereCosignAnswersOtherwise(t *testing.T) {
+	cases := map[string]struct {
+		attach  func(d *desk, ref string)
+		cosign  bool // whether cosign 3.1 verifies it
+		confine reason.Reason
+	}{
+		"an attestation": {
+			func(d *desk, ref string) { d.attest(signings(d.t)["cosign 3.1"], "ci", ref) }, true, reason.PredicateMismatch,
+		},
+		"a referrer of cosign 2.6": {
+			func(d *desk, ref string) { d.sign(signings(d.t)["cosign 2.6 oci-1-1 referrer"], "ci", ref) }, false, "",
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, s := newDesk(t), startReferrersAPI(t)
+			d.keys(confineKey, "ci")
+			file := d.example("nginx.json")[0]
+			policy := d.policy(trusting{repositories: []string{s.host + "/profiles/*"}, keys: []string{"ci.pub"}})
+			ref := d.orasPushProfile(s.repo("web"), "1", file)
+			c.attach(d, ref)
+			if got := d.tryCosignVerify(cosign3, "ci", ref); (got.code == 0) != c.cosign {
+				t.Errorf("cosign verify: exit code %d\n%s", got.code, got.stderr)
+			}
+			if c.confine == "" {
+				d.accepts(ref, policy, file)
+				return
+			}
+			d.refuses(c.confine, ref, policy)
+		})
+	}
+}
