@@ -209,11 +209,15 @@ func tooLarge(object string, limit int64) error {
 
 // checkDigest accepts sha256 alone.
 func checkDigest(object string, d digest.Digest) error {
-	if d.Validate() != nil || d.Algorithm() != digest.SHA256 {
+	if !isSHA256(d) {
 		return reason.New(reason.UnsupportedArtifact, object, "%q is no sha256 digest", clean(d.String(), nil)).
 			WithAdvice("reference it by its sha256 digest: confine resolve REPO:TAG prints it")
 	}
 	return nil
+}
+
+func isSHA256(d digest.Digest) bool {
+	return d.Validate() == nil && d.Algorithm() == digest.SHA256
 }
 
 func mediaTypeOf(h http.Header) string {

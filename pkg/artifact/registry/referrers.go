@@ -86,7 +86,7 @@ type referrerList struct {
 // add takes a descriptor that may be a signature.
 func (l *referrerList) add(d ocispec.Descriptor) {
 	r := rankOf(d)
-	if r == rankNone || d.Digest.Validate() != nil || d.Digest.Algorithm() != digest.SHA256 ||
+	if r == rankNone || !isSHA256(d.Digest) ||
 		d.Size > artifact.MaxManifestBytes {
 		return
 	}
@@ -140,23 +140,22 @@ func (c *Client) referrers(ctx context.Context, repo reference.Repository, d dig
 			break
 		}
 		next, err := c.referrersPage(ctx, r, list, &left)
-		if errors.Is(err, errNoReferrers) {
+		if page == 1 && errors.Is(err, errNoReferrers) {
 			c.withoutReferrers.put(repo.String(), c.opts.Now().Add(withoutReferrersFor))
 			return nil, errNoReferrers
 		}
-		if err != nil && page == 1 {
+		if err != nil && (list.count == 0 || ctx.Err() != nil) {
 			return nil, err
 		}
 		if err != nil {
-			list.cut = finish(err)
-			break
+			list.cut = finish(err) // what was read may do
 		}
 		if list.cut != nil {
 			break
 		}
 		r.url = next
 	}
-	return list, nil
+	return list, nil //nolint:nilerr // the list carries it as its cut
 }
 
 // referrersPage reads one page into list and returns the address of the next.

@@ -93,6 +93,22 @@ func TestPagesOfReferrers(t *testing.T) {
 func TestPagesThatCannotBeRead(t *testing.T) {
 	f := newFakeRegistry()
 	good := f.bundle(subjectDigest, "good", signPredicate)
+	t.Run("to the end", func(t *testing.T) {
+		whole := indexOf(good, ocispec.Descriptor{ArtifactType: strings.Repeat("x", 10*len(good.Digest)*len(good.ArtifactType))})
+		f.referrers = truncated(ocispec.MediaTypeImageIndex, whole)
+		checkOnePlaceSkipped(t, f, reason.RegistryUnavailable, "good")
+	})
+	t.Run("that are gone", func(t *testing.T) {
+		f.referrers = func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.RawQuery != "" {
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			w.Header().Set("Link", `<?page=2>; rel="next"`)
+			body(ocispec.MediaTypeImageIndex, indexOf(good))(w, r)
+		}
+		checkOnePlaceSkipped(t, f, reason.RegistryUnavailable, "good")
+	})
 	t.Run("after the first", func(t *testing.T) {
 		f.referrers = func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.RawQuery != "" {

@@ -262,7 +262,7 @@ func (w *walk) readReferrer(ctx context.Context, d digest.Digest) (trust.Candida
 }
 
 func (w *walk) readBundle(ctx context.Context, id digest.Digest, desc ocispec.Descriptor) (trust.Candidate, bool, error) {
-	if desc.Size < 0 || desc.Size > trust.MaxCandidateBytes || checkDigest("", desc.Digest) != nil {
+	if desc.Size < 0 || desc.Size > trust.MaxCandidateBytes || !isSHA256(desc.Digest) {
 		w.client.passOver(w.key(id), forever)
 		return trust.Candidate{}, false, nil
 	}
@@ -288,7 +288,7 @@ func (w *walk) fromSignatureTag(ctx context.Context) error {
 func (w *walk) simpleSigning(descs []ocispec.Descriptor) []layer {
 	var layers []layer
 	for _, desc := range descs {
-		if desc.MediaType != simpleSigningType || checkDigest("", desc.Digest) != nil {
+		if desc.MediaType != simpleSigningType || !isSHA256(desc.Digest) {
 			continue
 		}
 		size := desc.Size
