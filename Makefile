@@ -72,12 +72,13 @@ verify: deps ## Check generated files, formatting, modules, documents and that d
 	@hack/verify $(CHECKS)
 
 .PHONY: bench
-bench: deps tools ## Compare pull+verify+install with its floor and with cosign + oras
-	go run -tags $(TAGS) ./test/bench
+bench: build tools ## Compare pull+verify+install with its floor and with cosign + oras
+	go run -tags $(TAGS) ./test/bench -bin $(CURDIR)/bin \
+	  -cosign "$$($(TOOL) cosign3)" -oras "$$($(TOOL) oras)" $(ARGS)
 
 .PHONY: demo
 demo: build ## Show the main job: push, sign, pull, verify, install, enforce, refuse
-	@go run -tags $(TAGS) ./test/demo bin examples
+	@go run -tags $(TAGS) ./test/demo $(CURDIR)/bin $(CURDIR)/examples
 
 .PHONY: dist
 dist: ## Make release archives, checksums and SBOMs in dist/
