@@ -89,24 +89,6 @@ func (d *desk) listsOneSignature(ref string) {
 	}
 }
 
-// keyKinds are the kinds of private key that cosign import-key-pair takes.
-func keyKinds() map[string]func() (crypto.PrivateKey, error) {
-	ec := func(curve elliptic.Curve) func() (crypto.PrivateKey, error) {
-		return func() (crypto.PrivateKey, error) { return ecdsa.GenerateKey(curve, rand.Reader) }
-	}
-	return map[string]func() (crypto.PrivateKey, error){
-		"RSA 2048":    func() (crypto.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) },
-		"RSA 3072":    func() (crypto.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 3072) },
-		"ECDSA P-256": ec(elliptic.P256()),
-		"ECDSA P-384": ec(elliptic.P384()),
-		"ECDSA P-521": ec(elliptic.P521()),
-		"Ed25519": func() (crypto.PrivateKey, error) {
-			_, key, err := ed25519.GenerateKey(rand.Reader)
-			return key, err
-		},
-	}
-}
-
 // importedKey is a kind of key, and what cosign itself does with it. A row
 // changes when cosign does: the tests below fail then, and docs/trust.md,
 // "Signing with cosign", changes with them.
@@ -239,6 +221,40 @@ func TestTwoSignersWithDifferentCosigns(t *testing.T) {
 				t.Errorf("signed by %q, want %q", signers, want)
 			}
 		})
+	}
+}
+
+// Confine and cosign sign the same artifact one after the other: without a
+// referrers API both write the list of signatures, and neither loses the
+// other's entry.
+func TestConfineAndCosignSignTheSameArtifact(t *testing.T) {
+	orders := map[string][]string{"confine first": {"confine", cosign3}, "cosign first": {cosign3, "confine"}}
+	for kind, start := range kinds() {
+		for name, order := range orders {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				d, s := newDesk(t), start(t)
+				d.keys(confineKey, "confine")
+				d.keys(cosign3Key, "cosign3")
+				file := d.example("nginx.json")[0]
+				policy := d.policy(trusting{repositories: []string{s.host + "/profiles/*"}, keys: []string{"confine.pub", "cosign3.pub"}, threshold: 2})
+				unsigned := d.run("confine", "push", s.repo("web")+":1", file)
+				ref := unsigned[strings.LastIndexByte(unsigned, '\n')+1:]
+				for i, signer := range order {
+					want := reason.ThresholdNotMet
+					if i == 0 {
+						want = reason.SignatureMissing
+					}
+					d.refuses(want, ref, policy)
+					if signer == cosign3 {
+						d.sign(signings(t)["cosign 3.1"], signer, ref)
+					} else if again := d.confinePush(s.repo("web"), "1", signer, file); again != ref {
+						t.Fatalf("pushed %s, and then %s", ref, again)
+					}
+				}
+				d.accepts(ref, policy, file)
+			})
+		}
 	}
 }
 
