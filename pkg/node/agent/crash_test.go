@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -76,19 +77,20 @@ func (n *node) installed(name, file string) string {
 // without a registry or with one.
 func TestKilledBeforeEveryChange(t *testing.T) {
 	oldText, newText := fmt.Sprintf(seccompText, ""), fmt.Sprintf(seccompText, `,"close"`)
+	n := seccompNode(t)
+	old := n.remote.push(t, n.kinds, []string{"a.json=" + oldText, "dropped.json=" + oldText}, theKey())
+	next := n.remote.push(t, n.kinds, []string{"a.json=" + newText}, theKey())
+	n.manifest("m", "nginx", old, "")
+	n.manifest("gone", "gone", old, "")
+	n.once()
+	n.remove(filepath.Join(n.manifests, "gone.yaml"))
+	n.once() // it waits for its removal now
+	n.now = n.now.Add(2 * time.Hour)
+	n.manifest("m", "nginx", next, "")
+	n.manifest("second", "second", next, "")
+	start := n.dir
 	for at := 1; ; at++ {
-		n := seccompNode(t)
-		old := n.remote.push(t, n.kinds, []string{"a.json=" + oldText, "dropped.json=" + oldText}, theKey())
-		next := n.remote.push(t, n.kinds, []string{"a.json=" + newText}, theKey())
-		n.manifest("m", "nginx", old, "")
-		n.manifest("gone", "gone", old, "")
-		n.once()
-		n.remove(filepath.Join(n.manifests, "gone.yaml"))
-		n.once() // it waits for its removal now
-		n.now = n.now.Add(2 * 60 * 60 * 1e9)
-		n.manifest("m", "nginx", next, "")
-		n.manifest("second", "second", next, "")
-
+		n.moveTo(filepath.Join(t.TempDir(), "copy"), start)
 		c := &crash{at: at}
 		n.opts.Before = func(durable.Step) error { return c.before() }
 		n.openHost(c.before)
@@ -134,6 +136,15 @@ func killed(n *node) {
 	}
 	_, _ = a.Once(n.t.Context())
 	_ = a.Close()
+}
+
+// moveTo makes dir a copy of the machine from and works there.
+func (n *node) moveTo(dir, from string) {
+	n.t.Helper()
+	if out, err := exec.CommandContext(n.t.Context(), "cp", "-a", from, dir).CombinedOutput(); err != nil {
+		n.t.Fatalf("%v: %s", err, out)
+	}
+	n.dir, n.manifests, n.trust, n.root = dir, filepath.Join(dir, "manifests"), filepath.Join(dir, "trust"), filepath.Join(dir, "root")
 }
 
 func (n *node) wantNoLeftovers(at int) {
