@@ -5,7 +5,7 @@
 // one. So for the removal delay the host gets a unit that holds the new files
 // and the dropped ones. Its digest cannot be the new artifact's, because that
 // one may be installed elsewhere without them; it is the digest of the unit's
-// own description (see docs/decisions/0010-dropped-files.md).
+// own description (see docs/decisions/2026-11-23-dropped-files.md).
 package unit
 
 import (
