@@ -14,6 +14,9 @@ import (
 func CheckNamedTests(t *Tree, fsys fs.FS) ([]Violation, error) {
 	exists := map[string]bool{}
 	for _, f := range t.Files {
+		if !strings.HasSuffix(f.Name, "_test.go") {
+			continue
+		}
 		for _, decl := range f.Syntax.Decls {
 			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil {
 				exists[fn.Name.Name] = true

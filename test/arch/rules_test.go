@@ -205,6 +205,7 @@ func TestTextRulesObject(t *testing.T) {
 			tree: map[string]string{
 				"docs/a.md":     "held by `TestThere`\nand by TestGone, on Tests in general",
 				"pkg/a_test.go": "package a\nfunc TestThere() {}\n",
+				"pkg/a.go":      "package a\nfunc TestGone() {}\n",
 			},
 			want: []string{"docs/a.md:2: names TestGone"},
 		},
