@@ -1,0 +1,48 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/confine-dev/confine/pkg/profile/seccomp/compile"
+	"github.com/confine-dev/confine/pkg/reason"
+)
+
+func TestCommandLine(t *testing.T) {
+	dir := t.TempDir()
+	folders := []string{"--manifests", dir, "--trust", dir, "--root", filepath.Join(dir, "root"), "--once"}
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"nothing":       {nil, exitUsage, "manifests"},
+		"unknown flag":  {append(folders, "--x"), exitUsage, "--x"},
+		"an argument":   {append(folders, "x"), exitUsage, "x"},
+		"log format":    {append(folders, "--log-format", "xml"), exitUsage, "xml"},
+		"version":       {[]string{"--version"}, exitOK, ""},
+		"resync":        {append(folders, "--resync", "0s"), exitRefused, "resync"},
+		"delay":         {append(folders, "--removal-delay", "-1s"), exitRefused, "removal-delay"},
+		"docker config": {append(folders, "--docker-config", "/nonexistent"), exitRefused, "/nonexistent"},
+		"CA file":       {append(folders, "--ca-file", "/nonexistent"), exitRefused, "/nonexistent"},
+		"trust folder":  {append(folders, "--trust", "/nonexistent"), exitRefused, string(reason.TrustPolicyInvalid)},
+	} {
+		if c.code == exitRefused && !compile.Available() {
+			c.says = string(reason.KindUnsupported) // before anything else
+		}
+		t.Run(name, func(t *testing.T) {
+			var errs bytes.Buffer
+			code := run(t.Context(), c.args, process{out: io.Discard, err: &errs, lookupEnv: func(string) (string, bool) { return "", false }})
+			if code != c.code || !strings.Contains(errs.String(), c.says) {
+				t.Errorf("exit code %d, %q; want %d, %q", code, errs.String(), c.code, c.says)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "root")); !os.IsNotExist(err) {
+				t.Errorf("the root was made: %v", err)
+			}
+		})
+	}
+}
