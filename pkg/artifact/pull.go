@@ -333,7 +333,9 @@ func cannotVerifyNow(object string, skipped *SkippedError) error {
 		return e
 	}
 	e.Detail, e.RetryAfter = detail+cause.Object+": "+cause.Detail, cause.RetryAfter
-	if cause.Reason.Fate() == reason.Stalled {
+	switch cause.Reason {
+	case reason.RegistryUnavailable, reason.RateLimited, reason.Unauthorized:
+	default: // it says something of that signature, not of the artifact
 		return e.WithAdvice("attach a signature that can be read, or remove the broken one: confine inspect lists them")
 	}
 	e.Reason, e.Advice = cause.Reason, cause.Advice

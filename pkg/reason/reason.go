@@ -79,7 +79,7 @@ func table() []entry {
 		{SignerExpired, Wait, "sign with a key that is valid now, or extend the signer's validity in the TrustPolicy"},
 		{Revoked, Stalled, "reference a newer digest: an administrator revoked this one, its signer or its version"},
 		{TrustRootExpired, Wait, "give the TrustPolicy a current trusted root"},
-		{DigestMismatch, Stalled, "the bytes are not those the digest names: push again and reference the new digest"},
+		{DigestMismatch, Wait, "the bytes are not those the digest names: check the registry or mirror, and push the artifact again if it was damaged"},
 		{Unauthorized, Wait, "check the registry credentials (docker config file) for this repository"},
 		{RegistryUnavailable, Retry, "check that the registry can be reached; it is tried again by itself"},
 		{RateLimited, Retry, "wait, or use credentials with a higher limit; it is tried again by itself"},

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 	"github.com/sigstore/cosign/v2/pkg/cosign"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -62,12 +63,29 @@ func LoadKey(pemBytes []byte, password func() ([]byte, error)) (*Key, error) {
 	}
 	// Ed25519 is signed plain: the signature is in a DSSE envelope, for which
 	// cosign verifies plain Ed25519 (cosign/v2 and v3, pkg/signature/keys.go).
-	opened, err := cosign.LoadPrivateKey(pemBytes, secret, &[]signature.LoadOption{})
+	//
+	// The key is opened as cosign.LoadPrivateKey opens it, and not by it: that
+	// hides the private key, which deterministic signatures need.
+	block, _ := pem.Decode(pemBytes)
+	der, err := encrypted.Decrypt(block.Bytes, secret)
 	if err != nil {
 		// The cause is not wrapped: a parser's error may repeat what it read.
 		return nil, ErrPassword
 	}
-	return newKey(opened)
+	private, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("%w: what it decrypts to is no PKCS #8 key", ErrKeyFile)
+	}
+	opened, err := signature.LoadDefaultSignerVerifier(private)
+	if err != nil {
+		return nil, fmt.Errorf("%w: cosign signs with ECDSA P-256, P-384 and P-521, RSA of 2048, 3072 and 4096 bits, and Ed25519", ErrKeyFile)
+	}
+	key, err := newKey(opened)
+	if err != nil {
+		return nil, err
+	}
+	key.pair.ecdsa, _ = private.(*ecdsa.PrivateKey)
+	return key, nil
 }
 
 func checkKeyFile(pemBytes []byte) error {
@@ -159,6 +177,7 @@ func (k *Key) MarshalJSON() ([]byte, error) {
 // keypair is a Key as sigstore-go signs with it: its sign.Keypair.
 type keypair struct {
 	signer    signature.SignerVerifier
+	ecdsa     *ecdsa.PrivateKey // set where the key is of that kind
 	public    crypto.PublicKey
 	pem       []byte
 	algorithm signature.AlgorithmDetails
@@ -195,13 +214,26 @@ func (k *keypair) GetPublicKey() crypto.PublicKey { return k.public }
 // GetPublicKeyPem is the public key in PKIX PEM.
 func (k *keypair) GetPublicKeyPem() (string, error) { return string(k.pem), nil }
 
+// signDeterministic signs by RFC 6979, so that signing a digest again makes the
+// same bundle and adds nothing to a registry.
+func (k *keypair) signDeterministic(data []byte) ([]byte, error) {
+	hash := k.algorithm.GetHashType()
+	h := hash.New()
+	_, _ = h.Write(data) // never fails, see hash.Hash
+	return k.ecdsa.Sign(nil, h.Sum(nil), hash)
+}
+
 // SignData returns the signature. The digest beside it is only for message
 // signatures, which are not made here.
 func (k *keypair) SignData(ctx context.Context, data []byte) (sig, digest []byte, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	sig, err = k.signer.SignMessage(bytes.NewReader(data))
+	if k.ecdsa != nil {
+		sig, err = k.signDeterministic(data)
+	} else { // RSA PKCS #1 v1.5 and Ed25519 are deterministic by themselves
+		sig, err = k.signer.SignMessage(bytes.NewReader(data))
+	}
 	return sig, nil, err
 }
 

@@ -154,6 +154,9 @@ func TestBundle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if again, err := key.Bundle(t.Context(), d); err != nil || !bytes.Equal(again, data) {
+				t.Errorf("signing again makes another bundle, which would be one more referrer (%v)", err)
+			}
 			verdict, err := judge(t, key.PublicPEM(), data, d)
 			if err != nil {
 				t.Fatal(err)
