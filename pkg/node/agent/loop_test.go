@@ -231,16 +231,12 @@ func TestSignerThatExpiresIsJudgedAgain(t *testing.T) {
 	n.manifest("m", "nginx", n.remote.push(t, n.kinds, []string{"a.alpha=one"}, theKey()), "")
 	n.opts.Resync = 1000 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
-		n.now = time.Now()
+		n.live = true
 		until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 		n.policyUntil(until)
-		opts := n.opts
-		opts.Now = time.Now
-		n.opts = opts
 		end := n.loop(t, nil)
 		pass(time.Minute)
 		wantCondition(t, n.status(t, "nginx"), status.Verified, status.True, status.Signed)
-		n.now = time.Now().Add(time.Hour)
 		pass(time.Hour)
 		wantCondition(t, n.status(t, "nginx"), status.Verified, status.False, reason.SignerExpired)
 		n.wantFiles(n.alpha, "nginx", "a.alpha=one")

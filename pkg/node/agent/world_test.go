@@ -211,6 +211,7 @@ type node struct {
 	kinds                  profile.Set
 	remote                 *remote
 	now                    time.Time
+	live                   bool // the clock is the real one, or the bubble's
 	opts                   agent.Options
 }
 
@@ -293,7 +294,12 @@ func (n *node) options() agent.Options {
 	return opts
 }
 
-func (n *node) clock() time.Time { return n.now }
+func (n *node) clock() time.Time {
+	if n.live {
+		return time.Now()
+	}
+	return n.now
+}
 
 // once starts an agent, lets it converge and ends it.
 func (n *node) once() status.Report {

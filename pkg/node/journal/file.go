@@ -1,9 +1,10 @@
 package journal
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/confine-dev/confine/pkg/durable"
 )
@@ -18,8 +19,9 @@ const (
 
 // File keeps a journal in a folder. It is not safe for concurrent use.
 type File struct {
-	dir     *durable.Dir
-	written []byte
+	dir *durable.Dir
+	// written is the digest of what is on the disk; empty where not known.
+	written digest.Digest
 }
 
 // Open returns the journal file of dir, which the caller keeps open.
@@ -41,13 +43,13 @@ func (f *File) Load() (j *Journal, found bool, err error) {
 	if err != nil {
 		return nil, true, err
 	}
-	f.written = data
+	f.written = digest.FromBytes(data)
 	return j, true, nil
 }
 
 // SetAside moves a damaged journal out of the way, over an earlier one.
 func (f *File) SetAside() error {
-	f.written = nil
+	f.written = ""
 	if err := f.dir.RemoveAll(damagedName); err != nil {
 		return err
 	}
@@ -60,13 +62,14 @@ func (f *File) Save(j *Journal) error {
 	if err != nil {
 		return err
 	}
-	if bytes.Equal(data, f.written) {
+	sum := digest.FromBytes(data)
+	if sum == f.written {
 		return nil
 	}
-	f.written = nil // until it is known what is there
+	f.written = "" // until it is known what is there
 	if err := f.dir.WriteFile(fileName, data, fileMode); err != nil {
 		return err
 	}
-	f.written = data
+	f.written = sum
 	return nil
 }
