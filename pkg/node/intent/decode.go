@@ -43,6 +43,9 @@ func documents(file string, data []byte) ([]document, error) {
 		if n > MaxObjects {
 			return nil, fmt.Errorf("more than %d documents", MaxObjects)
 		}
+		if err := checkShape(raw); err != nil {
+			return nil, fmt.Errorf("document %d: %w", n, err)
+		}
 		converted, err := yaml.YAMLToJSONStrict(raw)
 		if err != nil {
 			return nil, fmt.Errorf("document %d: %w", n, err)

@@ -29,6 +29,9 @@ func DecodePolicies(file string, data []byte) ([]trust.Policy, error) {
 		if err := doc.decodeStrict(&object); err != nil {
 			return nil, policyInvalid(doc.origin, err)
 		}
+		if err := doc.checkNoEmptyField(); err != nil {
+			return nil, policyInvalid(doc.origin, err)
+		}
 		if object.Namespace != "" {
 			return nil, policyInvalid(doc.origin, errors.New("metadata.namespace is set, but a TrustPolicy has no namespace"))
 		}
