@@ -372,7 +372,12 @@ func TestUnreadableHostKeepsEverything(t *testing.T) {
 	for range 2 {
 		n.once()
 	}
+	// With the journal lost too, nothing is known: an update waits.
+	n.remove(filepath.Join(n.root, "journal.json"))
+	n.manifest("m", "nginx", n.remote.push(t, n.kinds, []string{"b.alpha=two"}, theKey()), "")
+	wantCondition(t, find(t, n.once(), "nginx", ""), status.Ready, status.Unknown, status.Pending)
+	n.wantFiles(n.alpha, "nginx", "a.alpha=one")
 	n.alpha.FailInstalled(nil)
 	wantCondition(t, find(t, n.once(), "nginx", ""), status.Ready, status.True, status.Installed)
-	n.wantFiles(n.alpha, "nginx", "a.alpha=one")
+	n.wantFiles(n.alpha, "nginx", "a.alpha=one b.alpha=two")
 }

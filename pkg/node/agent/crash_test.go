@@ -188,7 +188,7 @@ func TestKill9(t *testing.T) {
 			return // it made fewer changes, and ended by itself
 		}
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL { //nolint:errcheck,forcetypeassert // Linux
+		if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			t.Fatalf("step %d: the child was not killed: %v\n%s", step, err, out)
 		}
 		if n.installed("nginx", "a.json") == "" {

@@ -46,6 +46,8 @@ func (a *Agent) workOf(ctx context.Context, p *pass, made plan.Plan) []work {
 	for _, action := range made.Actions {
 		slot, _ := a.journal.Get(action.Key)
 		switch {
+		case !a.adopted[action.Key.Kind]:
+			// It is not known what would be replaced, and so what would be lost.
 		case action.Verb == plan.Install:
 			failed := a.failures[action.Key]
 			if failed != nil && failed.revision == action.Revision.Source.String() && p.now.Before(failed.next) {
@@ -55,9 +57,19 @@ func (a *Agent) workOf(ctx context.Context, p *pass, made plan.Plan) []work {
 		case action.Verb == plan.RemoveNow, slot.Current == nil, slot.Next != nil, !slot.Current.Source.Known():
 		case a.drifted(p, slot):
 			todo = append(todo, a.repairOf(ctx, p, slot))
+		default:
+			a.forgive(slot)
 		}
 	}
 	return todo
+}
+
+// forgive forgets that another revision than the one in force could not be
+// installed: nobody wants that one any more.
+func (a *Agent) forgive(slot journal.Slot) {
+	if failed := a.failures[slot.Key]; failed != nil && failed.revision != slot.Current.Source.String() {
+		delete(a.failures, slot.Key)
+	}
 }
 
 // drifted reports whether a slot is worth a look: the host says something else
@@ -210,7 +222,7 @@ func (a *Agent) assemble(ctx context.Context, p *pass, w work) (*profile.Unit, e
 	for _, f := range w.revision.Files {
 		if err := add(w.revision.Source, f); err != nil {
 			if w.repair {
-				return nil, nil //nolint:nilerr // what is in force and cannot be verified now stays as it is; the report says why
+				return nil, nil // what is in force and cannot be verified now stays as it is; the report says why
 			}
 			return nil, err
 		}
@@ -218,7 +230,7 @@ func (a *Agent) assemble(ctx context.Context, p *pass, w work) (*profile.Unit, e
 	for _, kept := range w.revision.Retained {
 		if err := add(kept.From, kept.File); err != nil {
 			if w.repair {
-				return nil, nil //nolint:nilerr // as above
+				return nil, nil // as above
 			}
 			return nil, err
 		}

@@ -143,6 +143,34 @@ func TestLoopTriesAgainAtThePaceOfTheReason(t *testing.T) {
 	}
 }
 
+func TestLoopForgetsFailuresOfWhatNobodyWants(t *testing.T) {
+	n := newNode(t)
+	good := n.remote.push(t, n.kinds, []string{"a.alpha=one"}, theKey())
+	next := n.remote.push(t, n.kinds, []string{"a.alpha=two"}, theKey())
+	n.manifest("m", "nginx", good, "")
+	synctest.Test(t, func(t *testing.T) {
+		changes := make(chan struct{})
+		end := n.loop(t, changes)
+		pass(time.Second)
+		n.alpha.FailFor(owner("nginx"), reason.New(reason.NoSpace, "disk", "full"))
+		n.manifest("m", "nginx", next, "")
+		changes <- struct{}{}
+		pass(time.Second)
+		wantCondition(t, n.status(t, "nginx"), status.Degraded, status.True, reason.NoSpace)
+		n.manifest("m", "nginx", good, "")
+		changes <- struct{}{}
+		pass(time.Second)
+		wantCondition(t, n.status(t, "nginx"), status.Degraded, status.False, status.AsWanted)
+		wantCondition(t, n.status(t, "nginx"), status.Ready, status.True, status.Installed)
+		n.manifest("m", "nginx", next, "")
+		changes <- struct{}{}
+		n.alpha.FailFor(owner("nginx"), nil)
+		pass(time.Minute)
+		n.wantFiles(n.alpha, "nginx", "a.alpha=two")
+		end()
+	})
+}
+
 func TestLoopIsNotHeldUpByARegistryThatHangs(t *testing.T) {
 	n := newNode(t)
 	kept := n.remote.push(t, n.kinds, []string{"a.alpha=one"}, theKey())

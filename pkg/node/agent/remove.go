@@ -41,7 +41,7 @@ func (a *Agent) remove(ctx context.Context, p *pass) {
 
 func (a *Agent) removeKind(ctx context.Context, p *pass, kind string, owners []profile.Owner) {
 	view := p.hosts[kind]
-	if view == nil || view.supported != nil {
+	if view == nil || view.supported != nil || !a.adopted[kind] {
 		return // it cannot be asked now; the removal goes on waiting
 	}
 	var ready []profile.Owner

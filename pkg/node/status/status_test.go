@@ -89,11 +89,8 @@ func TestDescribeKeepsTheAdvice(t *testing.T) {
 			if len(message) > status.MaxMessageBytes || !utf8.ValidString(message) || strings.Contains(message, "\n") {
 				t.Errorf("%d bytes: %q", len(message), message)
 			}
-			e, ok := reason.Of(err)
-			if advice := ""; ok && len(e.WhatToDo()) < 150 {
-				if advice = e.WhatToDo(); !strings.HasSuffix(message, advice) {
-					t.Errorf("%q does not say what to do: %s", message, advice)
-				}
+			if e, ok := reason.Of(err); ok && len(e.WhatToDo()) < 150 && !strings.HasSuffix(message, e.WhatToDo()) {
+				t.Errorf("%q does not say what to do: %s", message, e.WhatToDo())
 			}
 		})
 	}
