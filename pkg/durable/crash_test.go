@@ -66,6 +66,15 @@ func crashCases() map[string]crashCase {
 				return d.WriteFolder("w", []File{{"a", []byte("A")}, {"b", []byte("B")}}, 0o755, 0o644)
 			},
 			act: func(d *Dir) error { return d.RemoveAll("w") }},
+		"batch": {steps: 25, again: true,
+			setup: func(d *Dir) error { return d.Symlink("old", "l") },
+			act:   everything,
+			between: []map[string]string{
+				{"l": "-> old", "n": "drwx------"},
+				{"l": "-> old", "n": "drwx------", "n/f": "-rw-r----- new"},
+				{"l": "-> old", "n": "drwx------", "n/f": "-rw-r----- new", "w": "drwxr-xr-x", "w/a": "-rw-r--r-- A", "w/b": "-rw-r--r-- B"},
+				{"l": "-> w", "n": "drwx------", "n/f": "-rw-r----- new", "w": "drwxr-xr-x", "w/a": "-rw-r--r-- A", "w/b": "-rw-r--r-- B"},
+			}},
 		"moved file": {steps: 2,
 			setup: func(d *Dir) error {
 				return errors.Join(d.MkdirAll("to", 0o700), d.WriteFile("f", []byte("x"), 0o600))
@@ -126,6 +135,9 @@ func TestKilledBeforeEveryStep(t *testing.T) {
 				must(t, c.setup(d))
 				killed := killedAt(t, name, dir, at)
 				must(t, d.SweepTemp("."))
+				if _, err := d.Lstat("n"); err == nil {
+					must(t, d.SweepTemp("n"))
+				}
 				got := tree(t, dir)
 				whole := slices.ContainsFunc(append(c.between, before, after), func(want map[string]string) bool {
 					return cmp.Equal(want, got, cmpopts.EquateEmpty())

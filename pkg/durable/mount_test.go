@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -50,6 +51,33 @@ func TestFullDisk(t *testing.T) {
 	wantTree(t, dir, before) // nothing half, and no leftover that keeps the disk full
 	must(t, d.RemoveAll("w"))
 	must(t, d.WriteFile("f", []byte("new"), 0o600))
+}
+
+func TestBatchOnAFullDisk(t *testing.T) {
+	dir := mounted(t, 256<<10)
+	d := open(t, dir)
+	b := d.Batch()
+	entries := make([]*Staged, 0, 12)
+	for i := range 12 {
+		s := b.WriteFile(fmt.Sprintf("f%02d", i), make([]byte, 64<<10), 0o600)
+		link := b.Symlink("x", fmt.Sprintf("l%02d", i))
+		link.After(s)
+		entries = append(entries, s, link)
+	}
+	err := b.Commit()
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("Commit: %v", err)
+	}
+	left := tree(t, dir)
+	for _, s := range entries {
+		if _, there := left[s.name]; there != (s.Err() == nil) {
+			t.Errorf("%s: there %t, error %v", s.name, there, s.Err())
+		}
+	}
+	kept := slices.ContainsFunc(entries, func(s *Staged) bool { return s.Err() == nil })
+	if !kept || len(left) == len(entries) {
+		t.Errorf("%d of %d entries are there", len(left), len(entries))
+	}
 }
 
 func TestReadOnlyTarget(t *testing.T) {

@@ -73,11 +73,8 @@ func (d *Dir) fillFolder(parent *os.Root, temp, name string, files []File, dirPe
 	defer closeQuietly(folder)
 	for _, f := range files {
 		full := path.Join(name, f.Name)
-		if err := checkName("write", f.Name, false); err != nil {
+		if err := checkBare(name, f.Name); err != nil {
 			return err
-		}
-		if strings.Contains(f.Name, "/") {
-			return &fs.PathError{Op: "write", Path: full, Err: ErrName}
 		}
 		if err := d.writeNew(folder, f.Name, full, f.Data, filePerm); err != nil {
 			return err
@@ -88,38 +85,56 @@ func (d *Dir) fillFolder(parent *os.Root, temp, name string, files []File, dirPe
 
 // writeNew creates file in folder and makes its bytes durable. Steps carry
 // name, what the file will be.
-func (d *Dir) writeNew(folder *os.Root, file, name string, data []byte, perm fs.FileMode) (err error) {
-	if err := d.step(OpCreate, name); err != nil {
+func (d *Dir) writeNew(folder *os.Root, file, name string, data []byte, perm fs.FileMode) error {
+	f, err := d.create(folder, file, name, data, perm)
+	if err == nil {
+		err = d.flush(f, name, data)
+	}
+	if f == nil {
 		return err
+	}
+	return errors.Join(err, f.Close())
+}
+
+// create creates file in folder with its bytes. What it opened is returned
+// with an error, too.
+func (d *Dir) create(folder *os.Root, file, name string, data []byte, perm fs.FileMode) (*os.File, error) {
+	if err := d.step(OpCreate, name); err != nil {
+		return nil, err
 	}
 	f, err := folder.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
 	if err := d.step(OpWrite, name); err != nil {
-		return err
+		return f, err
 	}
 	if _, err := f.Write(data); err != nil {
-		return err
+		return f, err
 	}
 	if err := d.step(OpChmod, name); err != nil {
-		return err
+		return f, err
 	}
-	if err := f.Chmod(perm); err != nil { // not left to the umask
-		return err
-	}
+	return f, f.Chmod(perm) // not left to the umask
+}
+
+// flush makes the bytes of a file durable and reads them back.
+func (d *Dir) flush(f *os.File, name string, data []byte) error {
 	if err := d.step(OpFsync, name); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	got, err := io.ReadAll(io.NewSectionReader(f, 0, int64(len(data))+1))
-	if err == nil && !bytes.Equal(got, data) {
-		err = &fs.PathError{Op: "verify", Path: name, Err: ErrCorrupted}
+	got := make([]byte, len(data)+1) // one more byte than there may be
+	n, err := f.ReadAt(got, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
 	}
-	return err
+	if !bytes.Equal(got[:n], data) {
+		return &fs.PathError{Op: "verify", Path: name, Err: ErrCorrupted}
+	}
+	return nil
 }
 
 // Symlink makes name a symbolic link to target, in one step where name is
@@ -149,44 +164,45 @@ func (d *Dir) Symlink(target, name string) error {
 // perm whatever the umask, and flushes the folders it changed. A folder that
 // exists keeps its mode.
 func (d *Dir) MkdirAll(name string, perm fs.FileMode) error {
-	if err := checkName("mkdir", name, true); err != nil {
+	b := d.Batch()
+	if err := b.MkdirAll(name, perm); err != nil {
+		_ = b.Commit() // flushes what was made before
 		return err
 	}
+	return b.Commit()
+}
+
+// mkdirAll is MkdirAll without the flush; it returns the folders it changed.
+func (d *Dir) mkdirAll(name string, perm fs.FileMode) (changed []string, err error) {
+	if err := checkName("mkdir", name, true); err != nil {
+		return nil, err
+	}
 	at, err := d.descend(".")
-	if err != nil || name == "." {
-		if err == nil {
-			closeQuietly(at)
-		}
-		return err
+	if err != nil {
+		return nil, err
+	}
+	defer func() { closeQuietly(at) }()
+	if name == "." {
+		return nil, nil
 	}
 	done := "."
 	for segment := range strings.SplitSeq(name, "/") {
-		next, err := d.enter(at, segment, done, perm)
-		closeQuietly(at)
-		if err != nil {
-			return &fs.PathError{Op: "mkdir", Path: path.Join(d.Path(), done, segment), Err: err}
+		full := path.Join(done, segment)
+		next, err := openFolder(at, segment)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = d.mkdir(at, segment, full, perm)
+			if err == nil || errors.Is(err, fs.ErrExist) { // another call may have been faster
+				changed = append(changed, done)
+				next, err = openFolder(at, segment)
+			}
 		}
-		at, done = next, path.Join(done, segment)
+		if err != nil {
+			return changed, &fs.PathError{Op: "mkdir", Path: path.Join(d.Path(), full), Err: err}
+		}
+		closeQuietly(at)
+		at, done = next, full
 	}
-	closeQuietly(at)
-	return nil
-}
-
-// enter opens segment of the folder at (called parent) and makes it first
-// where it is missing.
-func (d *Dir) enter(at *os.Root, segment, parent string, perm fs.FileMode) (*os.Root, error) {
-	next, err := openFolder(at, segment)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return next, err
-	}
-	err = d.mkdir(at, segment, path.Join(parent, segment), perm)
-	if err != nil && !errors.Is(err, fs.ErrExist) { // another call may have been faster
-		return nil, err
-	}
-	if err := d.syncDir(at, parent); err != nil {
-		return nil, err
-	}
-	return openFolder(at, segment)
+	return changed, nil
 }
 
 // mkdir makes one folder with exactly perm.
