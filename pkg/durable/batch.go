@@ -174,7 +174,7 @@ func (b *Batch) create(s *Staged, folder *os.Root, file, name string, data []byt
 func (b *Batch) Commit() error {
 	defer func() {
 		for _, at := range b.parents {
-			closeQuietly(at)
+			b.d.release(at)
 		}
 		b.parents = nil
 	}()

@@ -166,6 +166,9 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 		return nil, err
 	}
 	root, err := d.descend(name)
+	if root == d.root {
+		root, err = d.root.OpenRoot(".") // the caller closes what it is given
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +205,8 @@ func checkName(op, name string, self bool) error {
 
 func isTemp(segment string) bool { return strings.HasPrefix(segment, tempPrefix) }
 
-// parentOf opens the folder that holds name's last segment.
+// parentOf opens the folder that holds name's last segment. The caller gives it
+// to release.
 func (d *Dir) parentOf(op, name string) (*os.Root, string, error) {
 	if err := checkName(op, name, false); err != nil {
 		return nil, "", err
@@ -211,21 +215,29 @@ func (d *Dir) parentOf(op, name string) (*os.Root, string, error) {
 	return parent, path.Base(name), err
 }
 
-// descend opens a folder below d segment by segment and follows no link.
+// descend opens a folder below d segment by segment and follows no link. The
+// caller gives it to release.
 func (d *Dir) descend(name string) (*os.Root, error) {
-	at, err := d.root.OpenRoot(".")
-	if err != nil || name == "." {
-		return at, err
+	at := d.root
+	if name == "." {
+		return at, nil
 	}
 	for segment := range strings.SplitSeq(name, "/") {
 		next, err := openFolder(at, segment)
-		closeQuietly(at)
+		d.release(at)
 		if err != nil {
 			return nil, &fs.PathError{Op: "open", Path: path.Join(d.Path(), name), Err: err}
 		}
 		at = next
 	}
 	return at, nil
+}
+
+// release closes what descend opened: d's own folder stays open.
+func (d *Dir) release(at *os.Root) {
+	if at != d.root {
+		closeQuietly(at)
+	}
 }
 
 // openFolder opens the folder called segment in at. os.Root would follow a

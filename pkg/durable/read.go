@@ -16,7 +16,7 @@ func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer closeQuietly(parent)
+	defer d.release(parent)
 	f, err := openRegular(parent, base)
 	if err != nil {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
@@ -67,7 +67,7 @@ func (d *Dir) ReadDir(name string) ([]fs.DirEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer closeQuietly(folder)
+	defer d.release(folder)
 	entries, err := fs.ReadDir(folder.FS(), ".")
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (d *Dir) Readlink(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer closeQuietly(parent)
+	defer d.release(parent)
 	return parent.Readlink(base)
 }
 
@@ -94,6 +94,6 @@ func (d *Dir) Lstat(name string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer closeQuietly(parent)
+	defer d.release(parent)
 	return parent.Lstat(base)
 }

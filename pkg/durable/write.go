@@ -27,7 +27,7 @@ func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(parent)
+	defer d.release(parent)
 	temp := tempName()
 	err = d.writeNew(parent, temp, name, data, perm)
 	if err == nil {
@@ -46,7 +46,7 @@ func (d *Dir) WriteFolder(name string, files []File, dirPerm, filePerm fs.FileMo
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(parent)
+	defer d.release(parent)
 	if _, err := parent.Lstat(base); err == nil {
 		return &fs.PathError{Op: "write", Path: name, Err: fs.ErrExist}
 	}
@@ -145,7 +145,7 @@ func (d *Dir) Symlink(target, name string) error {
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(parent)
+	defer d.release(parent)
 	if err := d.step(OpSymlink, name); err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func (d *Dir) mkdirAll(name string, perm fs.FileMode) (changed []string, err err
 	if err != nil {
 		return nil, err
 	}
-	defer func() { closeQuietly(at) }()
+	defer func() { d.release(at) }()
 	if name == "." {
 		return nil, nil
 	}
@@ -199,7 +199,7 @@ func (d *Dir) mkdirAll(name string, perm fs.FileMode) (changed []string, err err
 		if err != nil {
 			return changed, &fs.PathError{Op: "mkdir", Path: path.Join(d.Path(), full), Err: err}
 		}
-		closeQuietly(at)
+		d.release(at)
 		at, done = next, full
 	}
 	return changed, nil
@@ -229,7 +229,7 @@ func (d *Dir) Chmod(name string, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(parent)
+	defer d.release(parent)
 	info, err := parent.Lstat(base)
 	if err != nil {
 		return err
@@ -253,12 +253,12 @@ func (d *Dir) Rename(old, updated string) error {
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(from)
+	defer d.release(from)
 	to, _, err := d.parentOf("rename", updated)
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(to)
+	defer d.release(to)
 	if err := d.step(OpRename, updated); err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func (d *Dir) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(parent)
+	defer d.release(parent)
 	if err := d.step(OpRemove, name); err != nil {
 		return err
 	}
@@ -311,7 +311,7 @@ func (d *Dir) RemoveAll(name string) error {
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(parent)
+	defer d.release(parent)
 	info, err := parent.Lstat(base)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -350,7 +350,7 @@ func (d *Dir) SweepTemp(name string) error {
 	if err != nil {
 		return err
 	}
-	defer closeQuietly(folder)
+	defer d.release(folder)
 	entries, err := fs.ReadDir(folder.FS(), ".")
 	if err != nil {
 		return err
