@@ -101,6 +101,7 @@ func (h *Host) Supported(context.Context) error {
 }
 
 // Install makes each unit the one in force for its owner. See profile.Host.
+// All that is new goes to the disk together: folders before the links to them.
 func (h *Host) Install(ctx context.Context, units []profile.Unit) []profile.Outcome {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -108,51 +109,32 @@ func (h *Host) Install(ctx context.Context, units []profile.Unit) []profile.Outc
 	if err := h.Supported(ctx); err != nil {
 		return all(outcomes, err)
 	}
-	var d *durable.Dir // opened with the first unit that is worth a write
+	var in *installer // opened with the first unit that is worth a write
 	for i, u := range units {
 		err := stopped(ctx, u.Owner)
 		if err == nil {
 			err = checkUnit(u)
 		}
-		if err == nil && d == nil {
-			d, err = durable.Open(h.opts.Root, durable.Options{Before: h.opts.Before, Perm: dirMode})
+		if err == nil && in == nil {
+			in, err = h.open(outcomes)
 		}
 		if err == nil {
-			outcomes[i].Changed, err = h.installUnit(d, u)
+			err = in.add(i, u)
 		}
 		if err != nil {
 			outcomes[i].Err = durable.Explain(u.Owner.String(), err)
 			h.clean = false
 		}
 	}
-	if d == nil {
+	if in == nil {
 		return outcomes
 	}
-	defer closeQuietly(d)
+	defer in.close()
+	in.commit()
 	// What cannot be collected now is collected by a later call: it takes room
 	// and changes nothing that is in force.
-	_ = h.collect(d)
+	_ = h.collect(in.root)
 	return outcomes
-}
-
-// installUnit brings one unit to the disk and then into force.
-func (h *Host) installUnit(d *durable.Dir, u profile.Unit) (bool, error) {
-	sum := fingerprintOf(u.Files)
-	if before, ok := h.seen[u.Digest]; ok && before != sum {
-		if err := refuseShared(d, u); err != nil {
-			return false, err
-		}
-	}
-	changed, err := ensureArtifact(d, u)
-	if err != nil {
-		return changed, err
-	}
-	h.seen[u.Digest] = sum
-	flipped, replaced, err := ensureLink(d, u)
-	if replaced {
-		h.clean = false // the folder it named before may be unused now
-	}
-	return changed || flipped, err
 }
 
 // Remove takes the owners' links away, and then every artifact folder that no
