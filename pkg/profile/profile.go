@@ -114,8 +114,11 @@ type File struct {
 // Unit is all files of one kind from one artifact, installed as one: they
 // become visible together or not at all.
 type Unit struct {
-	Owner  Owner
-	Digest digest.Digest // the pinned digest of the artifact
+	Owner Owner
+	// Digest names the set of files: the pinned digest of the artifact they
+	// are from, or, while dropped files are kept beside newer ones, the digest
+	// of a description of both. The same digest means the same files.
+	Digest digest.Digest
 	Files  []File
 }
 

@@ -50,12 +50,12 @@ const (
 type Fate string
 
 const (
-	// Retry: the cause may pass by itself; try again with backoff.
+	// Retry means that the cause may pass by itself; try again with backoff.
 	Retry Fate = "Retry"
-	// Wait: nothing changes until somebody changes trust, signatures or the
+	// Wait means that nothing changes until somebody changes trust, signatures or the
 	// host; look again at a slow pace and whenever an input changes.
 	Wait Fate = "Wait"
-	// Stalled: these bytes will never be accepted; only another digest or
+	// Stalled means that these bytes will never be accepted; only another digest or
 	// another policy ends it.
 	Stalled Fate = "Stalled"
 )
@@ -187,7 +187,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Is matches the bare Reason as well as the error itself.
 func (e *Error) Is(target error) bool {
-	r, ok := target.(Reason) //nolint:errorlint // the target is the sentinel itself, never wrapped
+	r, ok := target.(Reason)
 	return ok && r == e.Reason
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/confine-dev/confine/pkg/node/status"
-	"github.com/confine-dev/confine/pkg/reason"
 )
 
 func (s *stage) pushAndSign(ctx context.Context) error {
@@ -117,8 +116,10 @@ func (s *stage) refuse(ctx context.Context) error {
 		if err := s.awaitRefused(ctx, attack); err != nil {
 			return err
 		}
-		if _, err := os.Lstat(filepath.Dir(s.installed(attack.name, "x"))); !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s: something of it is below seccomp/confine: %w", attack.name, err)
+		if _, err := os.Lstat(filepath.Dir(s.installed(attack.name, "x"))); err == nil {
+			return fmt.Errorf("%s: something of it is below seccomp/confine", attack.name)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 	}
 	_, err = s.confine(ctx, "status", "--root", s.path("root"))
@@ -187,7 +188,7 @@ func (s *stage) awaitRefused(ctx context.Context, a attack) error {
 		if ready.Reason != a.reason {
 			return fmt.Errorf("the reason is %q (%s), not %q", ready.Reason, ready.Message, a.reason)
 		}
-		say("%-38s %s", a.what+":", reason.Reason(ready.Reason))
+		say("%-38s %s", a.what+":", ready.Reason)
 		return nil
 	})
 }
