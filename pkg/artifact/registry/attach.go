@@ -73,6 +73,11 @@ func (c *Client) Attach(ctx context.Context, repo reference.Repository, subject 
 
 // listReferrer sees to it that entry can be found: by the referrers API where
 // the registry has one, else by the index under the tag.
+//
+// oras-go would keep that index too, but it replaces whatever else stands under
+// the tag, drops what others wrote into the index besides descriptors, does not
+// look whether another writer overtook it, and writes the index also for a
+// registry that has the API and does not say so in its answer.
 func (c *Client) listReferrer(ctx context.Context, repo reference.Repository, subject digest.Digest, entry ocispec.Descriptor) error {
 	_, err := c.referrers(ctx, repo, subject)
 	if err == nil || !errors.Is(err, errNoReferrers) {

@@ -7,10 +7,14 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/confine-dev/confine/pkg/reason"
 )
@@ -18,6 +22,8 @@ import (
 const (
 	maxTokenAnswer = 64 << 10
 	maxTokenBytes  = 16 << 10
+	maxRealmBytes  = 2 << 10
+	maxScopeBytes  = 1 << 10
 	maxScopes      = 4
 	// defaultTokenLife is what the token specification says where the answer
 	// does not (https://distribution.github.io/distribution/spec/auth/token/).
@@ -26,37 +32,114 @@ const (
 	tokenMargin      = 10 * time.Second
 )
 
-// scope is what a token must allow: actions on one repository.
-type scope struct {
-	path  string
-	write bool
-}
-
-// String renders the scope as token services read it.
-func (s scope) String() string {
-	if s.write {
-		return "repository:" + s.path + ":pull,push"
+// newAuth returns oras-go's client that answers the challenges of one
+// registry. It asks us for credentials, keeps tokens with us, and sends all it
+// sends through our transport.
+func (c *Client) newAuth(e endpoint) *auth.Client {
+	return &auth.Client{
+		Client: &http.Client{
+			Transport:     transport{},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		Credential: c.credential,
+		Cache:      tokenCache{client: c, endpoint: e},
+		ClientID:   "confine",
+		// Empty, not nil: oras-go would resolve the name itself, and beforehand.
+		// Ours are checked when it is dialled.
+		BlockedRealmPrefixes: []netip.Prefix{},
 	}
-	return "repository:" + s.path + ":pull"
 }
 
+// credential implements auth.CredentialFunc. oras-go asks for the registry's
+// own, never for that of a token service.
+func (c *Client) credential(ctx context.Context, host string) (auth.Credential, error) {
+	x, err := exchangeOf(ctx)
+	if err != nil {
+		return auth.EmptyCredential, err
+	}
+	cred, err := c.creds.lookup(ctx, host)
+	if err != nil {
+		return auth.EmptyCredential, lasting(reason.Unauthorized, x.object, "%w", err)
+	}
+	x.secrets = append(x.secrets, cred.Password, cred.IdentityToken, cred.RegistryToken)
+	return auth.Credential{
+		Username: cred.Username, Password: cred.Password,
+		RefreshToken: cred.IdentityToken, AccessToken: cred.RegistryToken,
+	}, nil
+}
+
+// tokenKey names what a token is for: the scopes that requests ask for, as
+// oras-go has them, not those of the challenge, which some registries word
+// differently each time.
 type tokenKey struct {
 	endpoint endpoint
-	scope    scope
+	scopes   string
 }
 
-// token is an Authorization header that a registry accepted the challenge for.
 type token struct {
-	authorization string
-	expires       time.Time // zero: never
+	scheme  auth.Scheme
+	value   string
+	expires time.Time // zero: never
 }
 
-func (c *Client) cachedToken(key tokenKey) string {
-	t, ok := c.tokens.get(key)
-	if !ok || (!t.expires.IsZero() && !c.opts.Now().Before(t.expires)) {
-		return ""
+// tokenCache implements auth.Cache. oras-go's own grows with whatever scopes a
+// registry asks for, and knows nothing of time.
+type tokenCache struct {
+	client   *Client
+	endpoint endpoint
+}
+
+func (t tokenCache) key(ctx context.Context, host string) tokenKey {
+	return tokenKey{t.endpoint, strings.Join(auth.GetAllScopesForHost(ctx, host), " ")}
+}
+
+func (t tokenCache) get(ctx context.Context, host string) (tokenKey, token, bool) {
+	key := t.key(ctx, host)
+	kept, ok := t.client.tokens.get(key)
+	if !ok || (!kept.expires.IsZero() && !t.client.opts.Now().Before(kept.expires)) {
+		return key, token{}, false
 	}
-	return t.authorization
+	return key, kept, true
+}
+
+// GetScheme implements auth.Cache.
+func (t tokenCache) GetScheme(ctx context.Context, host string) (auth.Scheme, error) {
+	_, kept, ok := t.get(ctx, host)
+	if !ok {
+		return auth.SchemeUnknown, errdef.ErrNotFound
+	}
+	return kept.scheme, nil
+}
+
+// GetToken implements auth.Cache.
+func (t tokenCache) GetToken(ctx context.Context, host string, scheme auth.Scheme, scopes string) (string, error) {
+	key, kept, ok := t.get(ctx, host)
+	// With the scopes of a challenge it is asked for another one than was just
+	// refused, and there is none.
+	if !ok || kept.scheme != scheme || (scheme == auth.SchemeBearer && scopes != key.scopes) {
+		return "", errdef.ErrNotFound
+	}
+	return kept.value, nil
+}
+
+// Set implements auth.Cache.
+func (t tokenCache) Set(ctx context.Context, host string, scheme auth.Scheme, _ string, fetch func(context.Context) (string, error)) (string, error) {
+	x, err := exchangeOf(ctx)
+	if err != nil {
+		return "", err
+	}
+	key := t.key(ctx, host)
+	t.client.tokens.remove(key)
+	x.tokenExpires = time.Time{}
+	value, err := fetch(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(value) > maxTokenBytes || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", passing(reason.Unauthorized, x.object, "the token for %s cannot be used in a header", t.endpoint.host)
+	}
+	t.client.tokens.put(key, token{scheme: scheme, value: value, expires: x.tokenExpires})
+	return value, nil
 }
 
 // authorizationSecrets are the parts of an Authorization header that must not
@@ -77,179 +160,99 @@ func authorizationSecrets(value string) []string {
 	return secrets
 }
 
-// authorize answers the challenge of resp, which came from the registry
-// itself, and sends r again. Where it has nothing to answer with, resp is
-// returned as it is.
-func (c *Client) authorize(ctx context.Context, h *hops, r *request, key tokenKey, resp *http.Response) (*http.Response, error) {
-	c.tokens.remove(key)
+// readChallenge reduces the challenges of an answer to the one to be answered,
+// in the one form that oras-go reads: it looks at the first scheme of the first
+// header only. The token service is judged here already, where that can be said
+// plainly.
+func (x *exchange) readChallenge(resp *http.Response) error {
 	challenges := parseChallenges(resp.Header.Values("Www-Authenticate"))
-	t, err := c.answerChallenges(ctx, h, r, challenges)
-	if err != nil {
-		discard(resp.Body)
-		return nil, err
-	}
-	if t.authorization == "" {
-		return resp, nil
-	}
-	discard(resp.Body)
-	h.setAuthorization(t.authorization)
-	again, err := h.send(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	if again.StatusCode != http.StatusUnauthorized {
-		c.tokens.put(key, t)
-	}
-	return again, nil
-}
-
-func (c *Client) answerChallenges(ctx context.Context, h *hops, r *request, challenges map[string]map[string]string) (token, error) {
-	cred, err := c.creds.lookup(ctx, r.endpoint.host)
-	if err != nil {
-		return token{}, lasting(reason.Unauthorized, r.object, "%w", err)
-	}
-	h.secrets = append(h.secrets, cred.Password, cred.IdentityToken, cred.RegistryToken)
-	if params, ok := challenges["bearer"]; ok {
-		if cred.RegistryToken != "" {
-			return bearer(cred.RegistryToken, time.Time{})
+	resp.Header.Del("Www-Authenticate")
+	params, ok := challenges["bearer"]
+	if !ok {
+		if _, ok := challenges["basic"]; ok {
+			resp.Header.Set("Www-Authenticate", "Basic")
 		}
-		return c.fetchToken(ctx, h, r, params, cred)
+		return nil
 	}
-	if _, ok := challenges["basic"]; ok && cred.Username != "" {
-		plain := cred.Username + ":" + cred.Password
-		return token{authorization: "Basic " + base64.StdEncoding.EncodeToString([]byte(plain))}, nil
+	if realm := params["realm"]; realm != "" {
+		u, err := url.Parse(realm)
+		if err != nil || len(realm) > maxRealmBytes {
+			return x.refusedService(errors.New("its address is no URL"))
+		}
+		if err := checkScheme(x.site.endpoint.scheme, u); err != nil {
+			return x.refusedService(err)
+		}
 	}
-	return token{}, nil
+	resp.Header.Set("Www-Authenticate", "Bearer realm="+strconv.Quote(params["realm"])+
+		",service="+strconv.Quote(params["service"])+",scope="+strconv.Quote(boundedScopes(params["scope"])))
+	return nil
 }
 
-func bearer(value string, expires time.Time) (token, error) {
-	if len(value) > maxTokenBytes || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return token{}, errors.New("the token cannot be used in a header")
+// boundedScopes returns the scopes that are asked for besides our own, as some
+// registries call the repository by another name there.
+func boundedScopes(asked string) string {
+	if len(asked) > maxScopeBytes {
+		return ""
 	}
-	return token{authorization: "Bearer " + value, expires: expires}, nil
+	scopes := strings.Fields(asked)
+	return strings.Join(scopes[:min(len(scopes), maxScopes-1)], " ")
 }
 
-// fetchToken asks the token service that the challenge names. The credential
-// is the registry's own, and goes where the registry says over TLS, as the
-// token specification has it; the service must lie where the registry may send
-// us, and must not send it on.
-func (c *Client) fetchToken(ctx context.Context, h *hops, r *request, params map[string]string, cred Credential) (token, error) {
-	refuse := func(err error) (token, error) {
-		return token{}, lasting(reason.Unauthorized, r.object, "the token service that %s names is refused: %w", r.endpoint.host, err)
+func (x *exchange) refusedService(err error) error {
+	return lasting(reason.Unauthorized, x.object, "the token service that %s names is refused: %w", x.site.endpoint.host, err)
+}
+
+// askTokenService sends a request for a token. The credential is the
+// registry's own, and goes where the registry says over TLS, as the token
+// specification has it; the service must lie where the registry may send us,
+// and must not send it on.
+func (x *exchange) askTokenService(req *http.Request) (*http.Response, error) {
+	if err := checkScheme(x.site.endpoint.scheme, req.URL); err != nil {
+		return nil, x.refusedService(err)
 	}
-	realm, err := url.Parse(params["realm"])
-	if err != nil || len(params["realm"]) > 2<<10 {
-		return refuse(errors.New("its address is no URL"))
-	}
-	if err := checkScheme(r.endpoint.scheme, realm); err != nil {
-		return refuse(err)
-	}
-	realm.Fragment = ""
-	req, err := tokenRequest(ctx, realm, params["service"], tokenScopes(r.scope, params["scope"]), cred)
-	if err != nil {
-		return refuse(errors.New("its address cannot be used"))
-	}
-	req.Header.Set("User-Agent", c.opts.UserAgent)
+	x.refused, x.tokenHost = nil, req.URL.Host
 	// A state of its own: what the service's address is must not count for the
-	// registry's, and its answer is never followed elsewhere.
-	inner := &hops{client: c, site: h.site, object: r.object, cut: h.cut, from: h.from, began: true}
-	resp, err := inner.roundTrip(ctx, req)
+	// registry's.
+	h := &hops{exchange: x, from: x.from, began: true}
+	ctx, clone := req.Context(), req.Clone(req.Context())
+	clone.Header.Set("User-Agent", x.client.opts.UserAgent)
+	resp, err := h.roundTrip(ctx, clone)
 	if err != nil {
-		return token{}, networkFailure(ctx, r.object, realm.Host, err)
+		return nil, networkFailure(ctx, x.object, req.URL.Host, err)
 	}
-	resp.Body = pace(resp.Body, c.limits, h.cut)
+	resp.Body = pace(resp.Body, x.client.limits, x.cut)
 	defer discard(resp.Body)
 	if isRedirect(resp.StatusCode) {
-		return refuse(errors.New("it redirects, and credentials are not sent on"))
+		return nil, x.refusedService(errors.New("it redirects, and credentials are not sent on"))
 	}
 	if resp.StatusCode != http.StatusOK {
-		f := statusFailure(resp, r.object, h.secrets, c.opts.Now())
-		f.err.Detail = "token service " + realm.Host + ": " + f.err.Detail
+		f := statusFailure(resp, x.object, x.secrets, x.client.opts.Now())
+		f.err.Detail = "token service " + req.URL.Host + ": " + f.err.Detail
 		if f.err.Reason == reason.ArtifactNotFound {
 			f.err.Reason = reason.Unauthorized // the service is missing, not the artifact
 		}
-		return token{}, f
+		return nil, f
 	}
-	t, err := c.readToken(resp.Body)
-	if err != nil {
-		return token{}, passing(reason.Unauthorized, r.object, "token service %s: %w", realm.Host, err)
-	}
-	return t, nil
-}
-
-// tokenRequest is a GET as the token specification has it, or a POST with an
-// identity token as its OAuth 2 variant has it
-// (https://distribution.github.io/distribution/spec/auth/oauth/).
-func tokenRequest(ctx context.Context, realm *url.URL, service string, scopes []string, cred Credential) (*http.Request, error) {
-	if cred.IdentityToken != "" {
-		form := url.Values{
-			"grant_type": {"refresh_token"}, "refresh_token": {cred.IdentityToken},
-			"service": {service}, "client_id": {"confine"}, "scope": {strings.Join(scopes, " ")},
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, realm.String(), strings.NewReader(form.Encode()))
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		return req, nil
-	}
-	u := *realm
-	query := u.Query()
-	if service != "" {
-		query.Set("service", service)
-	}
-	for _, s := range scopes {
-		query.Add("scope", s)
-	}
-	u.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	if cred.Username != "" {
-		req.SetBasicAuth(cred.Username, cred.Password)
-	}
-	return req, nil
-}
-
-// tokenScopes are our own scope and those the challenge asks for besides, as
-// some registries call the repository by another name there.
-func tokenScopes(own scope, asked string) []string {
-	scopes := []string{own.String()}
-	if len(asked) > 1<<10 {
-		return scopes
-	}
-	for _, s := range strings.Fields(asked) {
-		if s != scopes[0] && len(scopes) < maxScopes {
-			scopes = append(scopes, s)
-		}
-	}
-	return scopes
-}
-
-func (c *Client) readToken(body io.Reader) (token, error) {
-	data, err := io.ReadAll(io.LimitReader(body, maxTokenAnswer+1))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer+1))
 	if err != nil || len(data) > maxTokenAnswer {
-		return token{}, errors.New("its answer cannot be read")
+		return nil, passing(reason.Unauthorized, x.object, "token service %s: its answer cannot be read", req.URL.Host)
 	}
-	var answer struct {
-		Token       string      `json:"token"`
-		AccessToken string      `json:"access_token"`
-		ExpiresIn   json.Number `json:"expires_in"`
-	}
-	if json.Unmarshal(data, &answer) != nil {
-		return token{}, errors.New("its answer is no token")
-	}
-	value := answer.Token
-	if value == "" {
-		value = answer.AccessToken
-	}
-	if value == "" {
-		return token{}, errors.New("its answer holds no token")
+	x.tokenExpires = x.client.opts.Now().Add(tokenLife(data))
+	replaceBody(resp, data)
+	return resp, nil
+}
+
+// tokenLife reads for how long a token service's answer is used: oras-go reads
+// the token only.
+func tokenLife(answer []byte) time.Duration {
+	var body struct {
+		ExpiresIn json.Number `json:"expires_in"`
 	}
 	life := defaultTokenLife
-	if seconds, err := strconv.ParseInt(answer.ExpiresIn.String(), 10, 32); err == nil && seconds > 0 {
-		life = min(time.Duration(seconds)*time.Second, maxTokenLife)
+	if json.Unmarshal(answer, &body) == nil {
+		if seconds, err := strconv.ParseInt(body.ExpiresIn.String(), 10, 32); err == nil && seconds > 0 {
+			life = min(time.Duration(seconds)*time.Second, maxTokenLife)
+		}
 	}
-	return bearer(value, c.opts.Now().Add(max(life-tokenMargin, life/2)))
+	return max(life-tokenMargin, life/2)
 }

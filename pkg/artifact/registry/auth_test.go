@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +111,7 @@ func TestBearerTokens(t *testing.T) {
 
 func TestIdentityTokenIsExchanged(t *testing.T) {
 	n, _, service, repo, desc := tokenSetup(t)
+	service.answer = `{"access_token":"good-token"}` // the one name that the OAuth 2 variant has
 	c := newTestClient(t, n.options, func(o *Options) {
 		o.DockerConfig = dockerConfigFile(t, `{"auths":{"registry.test":{"auth":"Ym9iOg==","identitytoken":"identity"}}}`)
 	})
@@ -238,6 +240,94 @@ func TestLoopbackTokenService(t *testing.T) {
 	registry.realm = "http://auth.test/token"
 	data, err = newTestClient(t).Manifest(t.Context(), serve(t, registry), desc.Digest)
 	checkRefusal(t, data, err, reason.Unauthorized)
+}
+
+// Which challenge is answered, and what the token service is asked for.
+func TestChallengesThatAreAnswered(t *testing.T) {
+	const realm = `realm="https://auth.test/token"`
+	type asked struct{ Service, Scope []string }
+	many := strings.TrimSpace(strings.Repeat("repository:team/x:pull ", 200))
+	tests := map[string]struct {
+		challenges []string
+		want       []asked // of the token service
+		basic      bool    // the registry itself got the password
+	}{
+		"bearer":                 {[]string{`Bearer ` + realm + `,service="s",scope="repository:team/web:pull"`}, []asked{{[]string{"s"}, []string{"repository:team/web:pull"}}}, false},
+		"without quotes, spaces": {[]string{`bearer Realm="https://auth.test/token" , service=s`}, []asked{{[]string{"s"}, []string{"repository:team/web:pull"}}}, false},
+		"escapes":                {[]string{`Bearer ` + realm + `,service="a \"b\" \\"`}, []asked{{[]string{`a "b" \`}, []string{"repository:team/web:pull"}}}, false},
+		"more may be wanted":     {[]string{`Bearer ` + realm + `,scope="repository:team/web:pull,push"`}, []asked{{nil, []string{"repository:team/web:pull,push"}}}, false},
+		"basic first in one":     {[]string{`Basic realm="x", Bearer ` + realm}, []asked{{nil, []string{"repository:team/web:pull"}}}, false},
+		"another header first":   {[]string{`Negotiate`, `Bearer ` + realm}, []asked{{nil, []string{"repository:team/web:pull"}}}, false},
+		"the first of two":       {[]string{`Bearer ` + realm, `Bearer realm="https://evil.test/"`}, []asked{{nil, []string{"repository:team/web:pull"}}}, false},
+		"far too many scopes":    {[]string{`Bearer ` + realm + `,scope="` + many + `"`}, []asked{{nil, []string{"repository:team/web:pull"}}}, false},
+		"many scopes": {[]string{`Bearer ` + realm + `,scope="a:1:x a:2:x a:3:x a:4:x a:5:x"`}, []asked{{nil, []string{
+			"a:1:x", "a:2:x", "a:3:x", "repository:team/web:pull",
+		}}}, false},
+		"basic":       {[]string{`Basic realm="x y"`}, nil, true},
+		"unknown":     {[]string{`Negotiate`}, nil, false},
+		"not closed":  {[]string{`Bearer realm="https://auth.test/token`}, nil, false},
+		"much to say": {[]string{`Bearer x="` + strings.Repeat("x", maxChallengeBytes) + `",` + realm}, nil, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			n, registry, service, repo, desc := tokenSetup(t)
+			victim := &recorder{next: func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") == "" {
+					for _, c := range test.challenges {
+						w.Header().Add("Www-Authenticate", c)
+					}
+					w.WriteHeader(401)
+					return
+				}
+				body(ocispec.MediaTypeImageManifest, registry.manifest)(w, r)
+			}}
+			n.host("registry.test", victim, publicIP)
+			data, err := newTestClient(t, n.options, withPassword("bob", "pw")).Manifest(t.Context(), repo, desc.Digest)
+			var want error
+			if test.want == nil && !test.basic {
+				want = reason.Unauthorized
+			}
+			checkRefusal(t, data, err, want)
+			var got []asked
+			for _, form := range service.asked {
+				got = append(got, asked{form["service"], form["scope"]})
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("token requests (-want +got):\n%s", diff)
+			}
+			if basic := slices.ContainsFunc(victim.secrets, func(s string) bool { return strings.HasPrefix(s, "Authorization Basic ") }); basic != test.basic {
+				t.Errorf("the registry got %q, want the password itself: %v", victim.secrets, test.basic)
+			}
+		})
+	}
+}
+
+// A registry that asks for another scope each time must not fill the memory,
+// nor cost a token each time.
+func TestTokensAreKeptByWhatWeAskFor(t *testing.T) {
+	n, registry, service, repo, desc := tokenSetup(t)
+	scopes := 0
+	n.host("registry.test", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scopes++
+		registry.challenge = fmt.Sprintf(`Bearer realm="%s",scope="odd:%d:pull"`, registry.realm, scopes)
+		registry.ServeHTTP(w, r)
+	}), publicIP)
+	c := newTestClient(t, n.options)
+	for range 5 {
+		if _, err := c.Manifest(t.Context(), repo, desc.Digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(service.asked) != 1 || registry.asked != 6 {
+		t.Errorf("%d tokens for %d requests, want 1 for 6", len(service.asked), registry.asked)
+	}
+	registry.accepts = "another"
+	for range 5 {
+		_, _ = c.Manifest(t.Context(), repo, desc.Digest)
+	}
+	if n := len(c.tokens.values()); n != 1 {
+		t.Errorf("%d tokens are kept, want 1", n)
+	}
 }
 
 func TestParseChallenges(t *testing.T) {

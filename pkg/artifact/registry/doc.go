@@ -7,6 +7,8 @@
 // and nothing is trusted because of the place it came from. The package
 // speaks the OCI distribution specification v1.1
 // (https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md)
-// over net/http itself, because the number of requests, where they go and
-// what they carry are part of what Confine promises.
+// with oras-go, which builds the requests, reads the answers' form and answers
+// challenges. Below oras-go, transport says where requests may go, follows
+// redirects and bounds and judges answers; above it, exchange retries and
+// explains. docs/decisions/2026-11-23-registry-client.md says what is whose.
 package registry

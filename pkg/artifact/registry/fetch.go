@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
 
 	"github.com/confine-dev/confine/pkg/artifact"
 	"github.com/confine-dev/confine/pkg/artifact/pack"
@@ -84,36 +85,45 @@ func finish(err error) error {
 // with want unless that is empty.
 func (c *Client) manifest(ctx context.Context, repo reference.Repository, name string, want digest.Digest) ([]byte, string, error) {
 	object := objectOf(repo, name)
-	r, err := c.get(repo, object, "/v2/"+repo.Path+"/manifests/"+name)
-	if err != nil {
-		return nil, "", err
-	}
 	if want != "" {
 		if err := checkDigest(object, want); err != nil {
 			return nil, "", err
 		}
 	}
-	r.accept = strings.Join(manifestTypes(), ", ")
 	var data []byte
-	var mediaType string
-	err = c.do(ctx, r, func(a *answer) error {
-		if a.StatusCode != http.StatusOK {
-			return statusFailure(a.Response, object, a.secrets, c.opts.Now())
-		}
-		mediaType = mediaTypeOf(a.Header)
-		if !slices.Contains(manifestTypes(), mediaType) {
-			return lasting(reason.RegistryUnavailable, object, "the answer is of type %q, which is no manifest", clean(mediaType, nil))
-		}
-		data, err = readBody(a, object, artifact.MaxManifestBytes)
+	var desc ocispec.Descriptor
+	err := c.call(ctx, repo, object, func(ctx context.Context, x *exchange) error {
+		// Read whole before oras-go sees it, which otherwise asks a second time
+		// (HEAD) for what comes without a length.
+		x.consume = func(resp *http.Response) ([]byte, error) { return consumeManifest(resp, object, want) }
+		r, err := x.repository(repo)
 		if err != nil {
 			return err
 		}
-		return checkManifest(object, data, mediaType, want)
+		var body io.ReadCloser
+		if desc, body, err = r.Manifests().FetchReference(ctx, name); err != nil {
+			return err
+		}
+		data, err = content.ReadAll(body, desc)
+		return err
 	})
 	if err != nil {
 		return nil, "", err
 	}
-	return data, mediaType, nil
+	return data, desc.MediaType, nil
+}
+
+// consumeManifest reads and judges the answer to a request for a manifest.
+func consumeManifest(resp *http.Response, object string, want digest.Digest) ([]byte, error) {
+	mediaType := mediaTypeOf(resp.Header)
+	if !slices.Contains(manifestTypes(), mediaType) {
+		return nil, lasting(reason.RegistryUnavailable, object, "the answer is of type %q, which is no manifest", clean(mediaType, nil))
+	}
+	data, err := readBody(resp, object, artifact.MaxManifestBytes)
+	if err != nil {
+		return nil, err
+	}
+	return data, checkManifest(object, data, mediaType, want)
 }
 
 // checkManifest compares bytes with their digest and their label.
@@ -139,35 +149,19 @@ func (c *Client) blob(ctx context.Context, repo reference.Repository, desc ocisp
 	if desc.Size < 0 || desc.Size > artifact.MaxArtifactBytes {
 		return nil, reason.New(reason.TooLarge, object, "the descriptor names %d bytes, at most %d are read", desc.Size, artifact.MaxArtifactBytes)
 	}
-	r, err := c.get(repo, object, "/v2/"+repo.Path+"/blobs/"+desc.Digest.String())
-	if err != nil {
-		return nil, err
-	}
 	var data []byte
-	err = c.do(ctx, r, func(a *answer) error {
-		if a.StatusCode != http.StatusOK {
-			return statusFailure(a.Response, object, a.secrets, c.opts.Now())
-		}
-		if mediaTypeOf(a.Header) == "text/html" { // a proxy's or a portal's page
-			return lasting(reason.RegistryUnavailable, object, "the answer is a web page, not a blob")
-		}
-		if n := a.ContentLength; n >= 0 && n != desc.Size {
-			return lasting(reason.DigestMismatch, object, "the registry has %d bytes, the descriptor names %d", n, desc.Size)
-		}
-		data, err = readBody(a, object, desc.Size)
+	err := c.call(ctx, repo, object, func(ctx context.Context, x *exchange) error {
+		x.consume = func(resp *http.Response) ([]byte, error) { return consumeBlob(resp, object, desc) }
+		r, err := x.repository(repo)
 		if err != nil {
-			if f := asFailure(object, err); f.err.Reason == reason.TooLarge {
-				return lasting(reason.DigestMismatch, object, "the registry sent more than the %d bytes that the descriptor names", desc.Size)
-			}
 			return err
 		}
-		if int64(len(data)) != desc.Size {
-			return lasting(reason.DigestMismatch, object, "the registry sent %d bytes, the descriptor names %d", len(data), desc.Size)
+		body, err := r.Blobs().Fetch(ctx, desc)
+		if err != nil {
+			return err
 		}
-		if got := digest.FromBytes(data); got != desc.Digest {
-			return lasting(reason.DigestMismatch, object, "the registry sent other bytes, with digest %s", got)
-		}
-		return nil
+		data, err = content.ReadAll(body, desc)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -175,27 +169,39 @@ func (c *Client) blob(ctx context.Context, repo reference.Repository, desc ocisp
 	return data, nil
 }
 
-// get returns a GET request for a path of repo.
-func (c *Client) get(repo reference.Repository, object, path string) (*request, error) {
-	e, err := endpointOf(repo)
+// consumeBlob reads and judges the answer to a request for a blob.
+func consumeBlob(resp *http.Response, object string, desc ocispec.Descriptor) ([]byte, error) {
+	if mediaTypeOf(resp.Header) == "text/html" { // a proxy's or a portal's page
+		return nil, lasting(reason.RegistryUnavailable, object, "the answer is a web page, not a blob")
+	}
+	if n := resp.ContentLength; n >= 0 && n != desc.Size {
+		return nil, lasting(reason.DigestMismatch, object, "the registry has %d bytes, the descriptor names %d", n, desc.Size)
+	}
+	data, err := readBody(resp, object, desc.Size)
 	if err != nil {
+		if f := asFailure(object, err); f.err.Reason == reason.TooLarge {
+			return nil, lasting(reason.DigestMismatch, object, "the registry sent more than the %d bytes that the descriptor names", desc.Size)
+		}
 		return nil, err
 	}
-	return &request{
-		method: http.MethodGet, endpoint: e, url: e.url(path),
-		scope: scope{path: repo.Path}, object: object,
-	}, nil
+	if int64(len(data)) != desc.Size {
+		return nil, lasting(reason.DigestMismatch, object, "the registry sent %d bytes, the descriptor names %d", len(data), desc.Size)
+	}
+	if got := digest.FromBytes(data); got != desc.Digest {
+		return nil, lasting(reason.DigestMismatch, object, "the registry sent other bytes, with digest %s", got)
+	}
+	return data, nil
 }
 
 // readBody reads at most limit bytes, and one more to see that there is more.
-func readBody(a *answer, object string, limit int64) ([]byte, error) {
-	if a.ContentLength > limit {
+func readBody(resp *http.Response, object string, limit int64) ([]byte, error) {
+	if resp.ContentLength > limit {
 		return nil, tooLarge(object, limit)
 	}
 	var b bytes.Buffer
-	n, err := io.Copy(&b, io.LimitReader(a.Body, limit+1))
+	n, err := io.Copy(&b, io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return nil, networkFailure(a.Request.Context(), object, a.Request.URL.Host, err)
+		return nil, networkFailure(resp.Request.Context(), object, resp.Request.URL.Host, err)
 	}
 	if n > limit {
 		return nil, tooLarge(object, limit)

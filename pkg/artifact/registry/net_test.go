@@ -19,7 +19,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -145,12 +144,7 @@ type pipeNet struct {
 func servePipes(t *testing.T, handler http.Handler) (*Client, reference.Repository) {
 	t.Helper()
 	n := &pipeNet{accept: make(chan net.Conn), closed: make(chan struct{})}
-	var running sync.WaitGroup
-	server := &http.Server{ReadHeaderTimeout: time.Hour, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		running.Add(1)
-		defer running.Done()
-		handler.ServeHTTP(w, r)
-	})}
+	server := &http.Server{ReadHeaderTimeout: time.Hour, Handler: handler}
 	done := make(chan error)
 	go func() { done <- server.Serve(n) }()
 	c := newTestClient(t, func(o *Options) {
@@ -167,9 +161,11 @@ func servePipes(t *testing.T, handler http.Handler) (*Client, reference.Reposito
 	})
 	t.Cleanup(func() {
 		c.CloseIdleConnections()
-		_ = server.Close()
+		// It waits for the handlers, which see that their client has gone.
+		if err := server.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
 		<-done
-		running.Wait()
 	})
 	return c, reference.Repository{Host: "localhost:5000", Path: "team/web"}
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/confine-dev/confine/pkg/artifact"
 	"github.com/confine-dev/confine/pkg/artifact/pack"
@@ -54,15 +57,16 @@ func checkPush(ref reference.Reference, blobs []pack.Blob, manifest []byte, desc
 	return nil
 }
 
-// write returns a request that needs to write to repo.
-func (c *Client) write(repo reference.Repository, method, object, path string) (*request, error) {
-	r, err := c.get(repo, object, path)
-	if err != nil {
-		return nil, err
-	}
-	r.method = method
-	r.scope.write = true
-	return r, nil
+// write calls do with oras-go's client for repo, and with a hint that one token
+// for reading and writing is wanted, instead of one of each.
+func (c *Client) write(ctx context.Context, repo reference.Repository, object string, do func(context.Context, *exchange, *remote.Repository) error) error {
+	return c.call(ctx, repo, object, func(ctx context.Context, x *exchange) error {
+		r, err := x.repository(repo)
+		if err != nil {
+			return err
+		}
+		return do(auth.AppendRepositoryScope(ctx, r.Reference, auth.ActionPull, auth.ActionPush), x, r)
+	})
 }
 
 func (c *Client) pushBlob(ctx context.Context, repo reference.Repository, blob pack.Blob) error {
@@ -71,82 +75,42 @@ func (c *Client) pushBlob(ctx context.Context, repo reference.Repository, blob p
 	if err != nil || there {
 		return err
 	}
-	start, err := c.write(repo, http.MethodPost, object, "/v2/"+repo.Path+"/blobs/uploads/")
-	if err != nil {
-		return err
-	}
 	// An upload is begun anew as a whole: what became of a broken one is unknown.
-	return c.retry(ctx, object, start.endpoint, func(ctx context.Context) error {
-		put, err := c.beginUpload(ctx, start, blob)
-		if err != nil {
-			return err
-		}
-		return c.attempt(ctx, put, func(a *answer) error {
-			if a.StatusCode != http.StatusCreated && a.StatusCode != http.StatusNoContent {
-				return c.notTaken(a, object)
-			}
-			return nil
-		})
+	return c.write(ctx, repo, object, func(ctx context.Context, _ *exchange, r *remote.Repository) error {
+		return r.Blobs().Push(ctx, blob.Descriptor, bytes.NewReader(blob.Data))
 	})
 }
 
 func (c *Client) hasBlob(ctx context.Context, repo reference.Repository, object string, desc ocispec.Descriptor) (bool, error) {
-	r, err := c.write(repo, http.MethodHead, object, "/v2/"+repo.Path+"/blobs/"+desc.Digest.String())
-	if err != nil {
-		return false, err
-	}
 	there := false
-	err = c.do(ctx, r, func(a *answer) error {
-		switch a.StatusCode {
-		case http.StatusOK:
-			there = a.ContentLength < 0 || a.ContentLength == desc.Size
-			return nil
-		case http.StatusNotFound:
+	err := c.write(ctx, repo, object, func(ctx context.Context, x *exchange, r *remote.Repository) error {
+		got, err := r.Blobs().Resolve(ctx, desc.Digest.String())
+		if x.status == http.StatusNotFound || x.status == http.StatusOK {
+			// Where it is there and oras-go cannot tell how long it is, it is
+			// written again, which does no harm.
+			there = err == nil && got.Size == desc.Size
 			return nil
 		}
-		return statusFailure(a.Response, object, a.secrets, c.opts.Now())
+		return err
 	})
 	return there, err
 }
 
-// beginUpload opens an upload and returns the request that completes it (OCI
-// distribution specification 1.1, "POST then PUT").
-func (c *Client) beginUpload(ctx context.Context, start *request, blob pack.Blob) (*request, error) {
-	var put *request
-	err := c.attempt(ctx, start, func(a *answer) error {
-		if a.StatusCode != http.StatusAccepted {
-			return c.notTaken(a, start.object)
-		}
-		u, err := uploadURL(start, a.Header.Get("Location"))
-		if err != nil {
-			return lasting(reason.RegistryUnavailable, start.object, "the address for the upload is refused: %w", err)
-		}
-		query := u.Query()
-		query.Set("digest", blob.Descriptor.Digest.String())
-		u.RawQuery = query.Encode()
-		put = &request{
-			method: http.MethodPut, endpoint: start.endpoint, url: u, scope: start.scope, object: start.object,
-			contentType: "application/octet-stream", body: blob.Data,
-		}
-		return nil
-	})
-	return put, err
-}
-
-// uploadURL reads where to upload to. That is on the registry itself; one
-// behind a TLS proxy may call itself http, and is reached by https still.
-func uploadURL(start *request, location string) (*url.URL, error) {
+// uploadURL reads where to upload to, as base answered. That is on the registry
+// itself; one behind a TLS proxy may call itself http, which oras-go would
+// refuse, and is reached by https still.
+func uploadURL(e endpoint, base *url.URL, location string) (*url.URL, error) {
 	if location == "" || len(location) > 8<<10 {
 		return nil, errors.New("it is missing or too long")
 	}
-	u, err := start.url.Parse(location)
+	u, err := base.Parse(location)
 	if err != nil {
 		return nil, errors.New("it is no URL")
 	}
-	if u.Host == start.url.Host {
-		u.Scheme = start.url.Scheme
+	if u.Host == base.Host {
+		u.Scheme = base.Scheme
 	}
-	if u.User != nil || !start.endpoint.has(u) {
+	if u.User != nil || !e.has(u) {
 		return nil, errors.New("it is another host's")
 	}
 	u.Fragment = ""
@@ -158,35 +122,29 @@ func uploadURL(start *request, location string) (*url.URL, error) {
 // specification 1.1, "Pushing manifests with subject").
 func (c *Client) pushManifest(ctx context.Context, repo reference.Repository, name string, manifest []byte, desc ocispec.Descriptor) (bool, error) {
 	object := objectOf(repo, name)
-	r, err := c.write(repo, http.MethodPut, object, "/v2/"+repo.Path+"/manifests/"+name)
-	if err != nil {
-		return false, err
-	}
-	r.contentType, r.body = desc.MediaType, manifest
 	noted := false
-	err = c.do(ctx, r, func(a *answer) error {
-		if a.StatusCode != http.StatusCreated && a.StatusCode != http.StatusOK && a.StatusCode != http.StatusAccepted {
-			return c.notTaken(a, object)
+	err := c.write(ctx, repo, object, func(ctx context.Context, x *exchange, r *remote.Repository) error {
+		err := r.Manifests().PushReference(ctx, desc, bytes.NewReader(manifest), name)
+		if x.status != http.StatusCreated {
+			return err
 		}
-		if got := a.Header.Get("Docker-Content-Digest"); got != "" && got != desc.Digest.String() {
+		if got := x.header.Get("Docker-Content-Digest"); got != "" && got != desc.Digest.String() {
 			return lasting(reason.DigestMismatch, object, "the registry stored other bytes than were sent, with digest %s", clean(got, nil))
 		}
-		noted = a.Header.Get("OCI-Subject") != ""
-		return nil
+		noted = x.header.Get("OCI-Subject") != ""
+		return err
 	})
 	return noted, err
 }
 
-// notTaken maps an answer to a write. A registry that refuses the bytes will
-// always do so.
-func (c *Client) notTaken(a *answer, object string) error {
-	f := statusFailure(a.Response, object, a.secrets, c.opts.Now())
-	switch a.StatusCode {
+// notTaken says what an answer to a write means that is no success: a registry
+// that refuses the bytes will always do so.
+func notTaken(f *failure) {
+	switch f.status {
 	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
 		f.err.Reason = reason.UnsupportedArtifact
 		f.err.Advice = "use a registry that takes OCI artifacts, or ask its administrator what it accepts"
 	case http.StatusRequestEntityTooLarge:
 		f.err.Reason = reason.TooLarge
 	}
-	return f
 }

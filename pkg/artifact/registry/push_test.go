@@ -101,6 +101,7 @@ func TestPushesThatFail(t *testing.T) {
 		want                error
 	}{
 		"as it should be":          {accept("/v2/up?state=x"), status(201), status(201), nil},
+		"older statuses":           {accept("/up"), status(204), status(202), nil},
 		"upload to another host":   {accept("http://127.0.0.1:1/up"), status(201), status(201), reason.RegistryUnavailable},
 		"upload with a user":       {accept("//u:p@127.0.0.1/up"), status(201), status(201), reason.RegistryUnavailable},
 		"upload to nowhere":        {accept(""), status(201), status(201), reason.RegistryUnavailable},
@@ -162,7 +163,6 @@ func TestUploadsAreBegunAnew(t *testing.T) {
 
 func TestUploadURL(t *testing.T) {
 	e := endpoint{scheme: "https", host: "registry.test"}
-	start := &request{endpoint: e, url: e.url("/v2/a/blobs/uploads/")}
 	tests := map[string]string{
 		"/v2/a/x?y=z":                   "https://registry.test/v2/a/x?y=z",
 		"x":                             "https://registry.test/v2/a/blobs/uploads/x",
@@ -176,7 +176,7 @@ func TestUploadURL(t *testing.T) {
 		"https:\\\\registry.test@evil/": "",
 	}
 	for location, want := range tests {
-		u, err := uploadURL(start, location)
+		u, err := uploadURL(e, e.url("/v2/a/blobs/uploads/"), location)
 		if want == "" {
 			if err == nil {
 				t.Errorf("%q is followed to %s, want it refused", location, u)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/confine-dev/confine/pkg/artifact"
 	"github.com/confine-dev/confine/pkg/artifact/reference"
@@ -122,24 +123,30 @@ func (l *referrerList) digests() []digest.Digest {
 // referrers reads the referrers API's list for d. The error is errNoReferrers
 // where the registry has no such API. Where the list is too long, what was
 // read is returned, with its cut set.
+//
+// The requests are ours, sent through oras-go's client for authentication:
+// remote.Repository.Referrers decodes a page as a whole, so that one broken
+// entry, or a page cut short, hides all signatures on it; it holds a page in
+// memory before anything is ranked; and a registry that answers anything but
+// 404 where it has no such API ends the search.
 func (c *Client) referrers(ctx context.Context, repo reference.Repository, d digest.Digest) (*referrerList, error) {
 	object := objectOf(repo, d.String())
-	r, err := c.get(repo, object, "/v2/"+repo.Path+"/referrers/"+d.String())
+	e, err := endpointOf(repo)
 	if err != nil {
 		return nil, err
 	}
-	r.accept = ocispec.MediaTypeImageIndex
 	if until, ok := c.withoutReferrers.get(repo.String()); ok && c.opts.Now().Before(until) {
 		return nil, errNoReferrers
 	}
 	list := &referrerList{known: map[digest.Digest]struct{}{}}
 	left := c.limits.listBytes
-	for page := 1; r.url != nil; page++ {
+	u := e.url("/v2/" + repo.Path + "/referrers/" + d.String())
+	for page := 1; u != nil; page++ {
 		if page > c.limits.pages {
 			list.cut = reason.New(reason.TooLarge, object, "the list of referrers has more than %d pages", c.limits.pages)
 			break
 		}
-		next, err := c.referrersPage(ctx, r, list, &left)
+		next, err := c.referrersPage(ctx, repo, object, u, list, &left)
 		if page == 1 && errors.Is(err, errNoReferrers) {
 			c.withoutReferrers.put(repo.String(), c.opts.Now().Add(withoutReferrersFor))
 			return nil, errNoReferrers
@@ -153,35 +160,45 @@ func (c *Client) referrers(ctx context.Context, repo reference.Repository, d dig
 		if list.cut != nil {
 			break
 		}
-		r.url = next
+		u = next
 	}
 	return list, nil //nolint:nilerr // the list carries it as its cut
 }
 
-// referrersPage reads one page into list and returns the address of the next.
-func (c *Client) referrersPage(ctx context.Context, r *request, list *referrerList, left *int64) (*url.URL, error) {
+// referrersPage reads the page at u into list and returns the address of the next.
+func (c *Client) referrersPage(ctx context.Context, repo reference.Repository, object string, u *url.URL, list *referrerList, left *int64) (*url.URL, error) {
 	var next *url.URL
-	err := c.do(ctx, r, func(a *answer) error {
-		switch code := a.StatusCode; {
-		case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusRequestTimeout,
-			code == http.StatusTooManyRequests, code >= 500 && code != http.StatusNotImplemented:
-			return statusFailure(a.Response, r.object, a.secrets, c.opts.Now())
-		case code != http.StatusOK, mediaTypeOf(a.Header) != ocispec.MediaTypeImageIndex:
-			return lasting(reason.RegistryUnavailable, r.object, "%w", errNoReferrers)
-		}
-		if err := c.readPage(a, r.object, list, left); err != nil || list.cut != nil {
+	err := c.call(ctx, repo, object, func(ctx context.Context, x *exchange) error {
+		ctx = auth.AppendRepositoryScope(ctx, x.reference(repo), auth.ActionPull)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+		if err != nil {
 			return err
 		}
-		var err error
-		next, err = nextPage(a, r)
+		req.Header.Set("Accept", ocispec.MediaTypeImageIndex)
+		resp, err := x.Do(req)
+		if err != nil {
+			return err
+		}
+		defer discard(resp.Body)
+		switch code := resp.StatusCode; {
+		case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusRequestTimeout,
+			code == http.StatusTooManyRequests, code >= 500 && code != http.StatusNotImplemented:
+			return x.refused
+		case code != http.StatusOK, mediaTypeOf(resp.Header) != ocispec.MediaTypeImageIndex:
+			return lasting(reason.RegistryUnavailable, object, "%w", errNoReferrers)
+		}
+		if err := c.readPage(resp, object, list, left); err != nil || list.cut != nil {
+			return err
+		}
+		next, err = nextPage(x.site.endpoint, u, object, resp.Header)
 		return err
 	})
 	return next, err
 }
 
 // readPage reads the body of one page into list, at most *left bytes of it.
-func (c *Client) readPage(a *answer, object string, list *referrerList, left *int64) error {
-	counted := &countingReader{r: io.LimitReader(a.Body, *left+1)}
+func (c *Client) readPage(resp *http.Response, object string, list *referrerList, left *int64) error {
+	counted := &countingReader{r: io.LimitReader(resp.Body, *left+1)}
 	err := readReferrers(counted, list)
 	*left -= counted.n
 	switch {
@@ -189,7 +206,7 @@ func (c *Client) readPage(a *answer, object string, list *referrerList, left *in
 		list.cut = reason.New(reason.TooLarge, object, "the list of referrers has more than %d bytes", c.limits.listBytes)
 		err = nil
 	case counted.err != nil:
-		err = networkFailure(a.Request.Context(), object, a.Request.URL.Host, counted.err)
+		err = networkFailure(resp.Request.Context(), object, resp.Request.URL.Host, counted.err)
 	case err != nil:
 		err = lasting(reason.RegistryUnavailable, object, "the list of referrers cannot be read: %s", clean(err.Error(), nil))
 	}
@@ -199,16 +216,16 @@ func (c *Client) readPage(a *answer, object string, list *referrerList, left *in
 // nextPage returns the address in a Link header with rel="next" (RFC 8288, OCI
 // distribution specification 1.1, "Listing referrers"), nil where there is
 // none. It must lie on the registry itself.
-func nextPage(a *answer, r *request) (*url.URL, error) {
-	for _, header := range a.Header.Values("Link") {
+func nextPage(e endpoint, page *url.URL, object string, h http.Header) (*url.URL, error) {
+	for _, header := range h.Values("Link") {
 		target, params, found := strings.Cut(header, ">")
 		target, isLink := strings.CutPrefix(strings.TrimSpace(target), "<")
 		if !found || !isLink || !strings.Contains(strings.ReplaceAll(params, " ", ""), `rel="next"`) {
 			continue
 		}
-		u, err := r.url.Parse(target)
-		if err != nil || len(target) > 8<<10 || u.User != nil || !r.endpoint.has(u) {
-			return nil, lasting(reason.RegistryUnavailable, r.object, "the next page of the list of referrers lies elsewhere")
+		u, err := page.Parse(target)
+		if err != nil || len(target) > 8<<10 || u.User != nil || !e.has(u) {
+			return nil, lasting(reason.RegistryUnavailable, object, "the next page of the list of referrers lies elsewhere")
 		}
 		u.Fragment = ""
 		return u, nil

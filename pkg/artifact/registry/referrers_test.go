@@ -172,7 +172,6 @@ func FuzzReferrers(f *testing.F) {
 // A page elsewhere would be asked for with the registry's own credential.
 func TestNextPage(t *testing.T) {
 	e := endpoint{scheme: "https", host: "registry.test"}
-	r := &request{endpoint: e, url: e.url("/v2/a/referrers/x"), object: "a"}
 	tests := map[string]struct{ link, want string }{
 		"none":            {"", ""},
 		"relative":        {`<?n=2>; rel="next"`, "https://registry.test/v2/a/referrers/x?n=2"},
@@ -189,7 +188,7 @@ func TestNextPage(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			u, err := nextPage(&answer{Response: &http.Response{Header: http.Header{"Link": {test.link}}}}, r)
+			u, err := nextPage(e, e.url("/v2/a/referrers/x"), "a", http.Header{"Link": {test.link}})
 			got := ""
 			switch {
 			case err != nil:

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"oras.land/oras-go/v2/registry/remote/auth"
+
 	"github.com/confine-dev/confine/pkg/artifact/reference"
 	"github.com/confine-dev/confine/pkg/reason"
 )
@@ -67,6 +69,7 @@ func hostPort(u *url.URL) string {
 // hosts it sends us to, and how often it may be asked.
 type site struct {
 	endpoint endpoint
+	auth     *auth.Client // answers its challenges
 	slots    chan struct{}
 
 	mu         sync.Mutex
@@ -84,6 +87,7 @@ func (c *Client) site(e endpoint) *site {
 	return c.sites.getOrPut(e.scheme+"://"+e.host, func() *site {
 		return &site{
 			endpoint:   e,
+			auth:       c.newAuth(e),
 			slots:      make(chan struct{}, c.limits.perHost),
 			transports: map[transportKey]*http.Transport{},
 		}
