@@ -43,7 +43,7 @@ func look(d *durable.Dir) (survey, error) {
 		if name == artifacts {
 			continue
 		}
-		if err := s.lookAtNamespace(d, name, e, files); err != nil {
+		if err := s.lookBeside(d, name, e, files); err != nil {
 			return survey{}, err
 		}
 	}
@@ -57,10 +57,15 @@ func look(d *durable.Dir) (survey, error) {
 // lookAtArtifacts lists the artifact folders and returns the files of each.
 func (s *survey) lookAtArtifacts(d *durable.Dir) (map[string][]string, error) {
 	files := map[string][]string{}
-	entries, err := d.ReadDir(artifacts)
+	folder, err := d.Sub(artifacts)
 	if errors.Is(err, fs.ErrNotExist) {
 		return files, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	defer closeQuietly(folder)
+	entries, err := folder.ReadDir(".")
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +76,7 @@ func (s *survey) lookAtArtifacts(d *durable.Dir) (map[string][]string, error) {
 			continue
 		}
 		s.folders = append(s.folders, e.Name())
-		inside, err := d.ReadDir(name)
+		inside, err := folder.ReadDir(e.Name())
 		if err != nil {
 			return nil, err
 		}
@@ -84,14 +89,24 @@ func (s *survey) lookAtArtifacts(d *durable.Dir) (map[string][]string, error) {
 	return files, nil
 }
 
-// lookAtNamespace reads one entry beside the artifacts: a namespace's folder,
-// or something foreign.
-func (s *survey) lookAtNamespace(d *durable.Dir, name string, e fs.DirEntry, files map[string][]string) error {
+// lookBeside reads one entry beside the artifacts: a namespace's folder, or
+// something foreign.
+func (s *survey) lookBeside(d *durable.Dir, name string, e fs.DirEntry, files map[string][]string) error {
 	if !e.IsDir() {
 		s.foreign = append(s.foreign, name)
-		return s.note(d, name, e)
+		if e.Type()&fs.ModeSymlink == 0 {
+			return nil
+		}
+		target, err := d.Readlink(name)
+		s.note(name, target)
+		return err
 	}
-	entries, err := d.ReadDir(name)
+	folder, err := d.Sub(name)
+	if err != nil {
+		return err
+	}
+	defer closeQuietly(folder)
+	entries, err := folder.ReadDir(".")
 	if err != nil {
 		return err
 	}
@@ -105,60 +120,44 @@ func (s *survey) lookAtNamespace(d *durable.Dir, name string, e fs.DirEntry, fil
 		s.empty = append(s.empty, name)
 	}
 	for _, link := range entries {
-		full := path.Join(name, link.Name())
-		if err := s.note(d, full, link); err != nil {
-			return err
+		ours := false
+		if link.Type()&fs.ModeSymlink != 0 {
+			target, err := folder.Readlink(link.Name())
+			if err != nil {
+				return err
+			}
+			s.note(path.Join(name, link.Name()), target)
+			ours = s.take(profile.Owner{Namespace: e.Name(), Name: link.Name()}, target, files)
 		}
-		owner := profile.Owner{Namespace: e.Name(), Name: link.Name()}
-		unit, ours, err := readLink(d, owner, link, files)
-		if err != nil {
-			return err
-		}
-		if ours {
-			s.installed = append(s.installed, unit)
-		} else if known {
-			s.foreign = append(s.foreign, full)
+		if known && !ours {
+			s.foreign = append(s.foreign, path.Join(name, link.Name()))
 		}
 	}
 	return nil
 }
 
 // note marks the artifact folder that a link names, whoever made the link.
-func (s *survey) note(d *durable.Dir, name string, e fs.DirEntry) error {
-	if e.Type()&fs.ModeSymlink == 0 {
-		return nil
-	}
-	target, err := d.Readlink(name)
-	if err != nil {
-		return err
-	}
+func (s *survey) note(name, target string) {
 	if rest, inside := strings.CutPrefix(path.Join(path.Dir(name), target), artifacts+"/"); inside {
 		folder, _, _ := strings.Cut(rest, "/")
 		s.named[folder] = true
 	}
-	return nil
 }
 
-// readLink reads an owner's link. It is not ours where the owner's name or the
+// take lists an owner's link. It is not ours where the owner's name or the
 // target is none that Install writes.
-func readLink(d *durable.Dir, o profile.Owner, e fs.DirEntry, files map[string][]string) (profile.Installed, bool, error) {
-	if e.Type()&fs.ModeSymlink == 0 || checkOwner(o) != nil {
-		return profile.Installed{}, false, nil
-	}
-	target, err := d.Readlink(linkName(o))
-	if err != nil {
-		return profile.Installed{}, false, err
-	}
+func (s *survey) take(o profile.Owner, target string, files map[string][]string) bool {
 	folder := path.Base(target)
 	dgst, ok := folderDigest(folder)
-	if !ok || target != linkTarget(folder) {
-		return profile.Installed{}, false, nil
+	if !ok || target != linkTarget(folder) || checkOwner(o) != nil {
+		return false
 	}
 	unit := profile.Installed{Owner: o, Digest: dgst}
 	for _, f := range files[folder] {
 		unit.References = append(unit.References, path.Join(linkName(o), f))
 	}
-	return unit, true, nil
+	s.installed = append(s.installed, unit)
+	return true
 }
 
 // collect removes artifact folders that no link names, empty namespace
