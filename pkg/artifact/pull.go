@@ -106,6 +106,9 @@ func (p *Puller) open(ctx context.Context, from Fetcher, matched *trust.Matched,
 	if err != nil {
 		return nil, err
 	}
+	if int64(len(raw)) != child.Size {
+		return nil, reason.New(reason.DigestMismatch, objectOf(req.Repository, child.Digest), "it has %d bytes, and its index says %d", len(raw), child.Size)
+	}
 	art.Evidence.addManifest(child.Digest, raw)
 	manifest, err = pack.ParseChild(raw, p.kinds)
 	if err != nil {
@@ -248,7 +251,7 @@ func fetchBlob(ctx context.Context, from Fetcher, repo reference.Repository, des
 }
 
 func checkDigest(object string, data []byte, want digest.Digest) error {
-	if want.Algorithm() != digest.SHA256 || want.Validate() != nil {
+	if want.Validate() != nil || want.Algorithm() != digest.SHA256 { // Algorithm panics on what is no digest
 		return reason.New(reason.UnsupportedArtifact, object, "only sha256 digests are supported")
 	}
 	if got := digest.FromBytes(data); got != want {
@@ -274,28 +277,38 @@ func (p *Puller) verify(ctx context.Context, from Fetcher, matched *trust.Matche
 		return err
 	}
 	if ctx.Err() != nil {
+		p.passes.put(key, pass)
 		return reason.New(reason.RegistryUnavailable, art.Request.Object(), "verification was interrupted: %w", ctx.Err())
 	}
-	var skipped *SkippedError
-	switch {
-	case errors.As(err, &skipped):
-		return cannotVerifyNow(art.Request.Object(), skipped)
-	case errors.Is(err, ErrMoreSignatures):
-		pass.counted = session.Counted()
-		p.passes.put(key, pass)
-		_, verdictErr := session.Verdict()
-		return moreToTry(verdictErr, len(pass.seen))
-	case err != nil:
-		return err
+	_, verdict := session.Verdict()
+	pass.verdict, pass.counted = trust.MoreTelling(pass.verdict, verdict), session.Counted()
+	return p.unmet(key, art.Request.Object(), &pass, err)
+}
+
+// unmet is the refusal after a pass that did not meet the thresholds; walked
+// is what ended its walk.
+func (p *Puller) unmet(key passKey, object string, pass *pass, walked error) error {
+	refused := pass.verdict
+	if pass.skipped != nil && (walked == nil || errors.Is(refused, reason.SignatureMissing)) {
+		refused = cannotVerifyNow(object, pass.skipped)
 	}
-	_, err = session.Verdict()
-	return err
+	switch {
+	case errors.Is(walked, ErrMoreSignatures):
+		p.passes.put(key, *pass)
+		return moreToTry(refused, len(pass.seen))
+	case walked != nil:
+		p.passes.put(key, *pass)
+		return walked
+	case pass.skipped != nil:
+		p.passes.put(key, pass.nextRound())
+	}
+	return refused
 }
 
 // walk offers candidates until the session is met, the walk ends or the pass's
-// budget is used up. One bad candidate never ends it.
+// budget is used up. One bad candidate never ends it, and one that cannot be
+// read uses up the budget of one pass alone.
 func walk(ctx context.Context, candidates Signatures, session *trust.Session, pass *pass) error {
-	var firstSkipped *SkippedError
 	for budget := CandidatesPerPass; !session.Met(); budget-- {
 		if budget == 0 {
 			return ErrMoreSignatures
@@ -303,21 +316,24 @@ func walk(ctx context.Context, candidates Signatures, session *trust.Session, pa
 		candidate, err := candidates.Next(ctx)
 		var skipped *SkippedError
 		switch {
-		case errors.Is(err, io.EOF) && firstSkipped != nil:
-			return firstSkipped
 		case errors.Is(err, io.EOF):
 			return nil
 		case errors.As(err, &skipped):
-			if firstSkipped == nil {
-				firstSkipped = skipped
-			}
+			pass.skip(skipped)
 			continue
 		case err != nil:
 			return err
 		}
-		pass.add(candidate.ID)
 		// The session keeps why a candidate did not count, for its verdict.
-		_ = session.Offer(ctx, candidate)
+		offered := session.Offer(ctx, candidate)
+		if ctx.Err() != nil {
+			return ctx.Err() // not judged: a later pass must see it again
+		}
+		pass.judged++
+		pass.add(candidate.ID)
+		if offered == nil {
+			pass.counted = append(pass.counted, candidate)
+		}
 	}
 	return nil
 }

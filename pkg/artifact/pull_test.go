@@ -101,6 +101,10 @@ func (w *walk) Next(ctx context.Context) (trust.Candidate, error) {
 		next := w.left[0]
 		w.left = w.left[1:]
 		if err, ok := next.(error); ok {
+			var skipped *artifact.SkippedError
+			if errors.As(err, &skipped) && skipped.ID != "" && w.seen(skipped.ID) {
+				continue
+			}
 			return trust.Candidate{}, err
 		}
 		candidate, _ := next.(trust.Candidate)

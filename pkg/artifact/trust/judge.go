@@ -240,9 +240,21 @@ func (s *Session) refuse(r reason.Reason, format string, args ...any) *reason.Er
 // the one worth telling.
 func rank(r reason.Reason) int {
 	return slices.Index([]reason.Reason{
-		"", reason.SignatureInvalid, reason.IdentityMismatch, reason.PredicateMismatch,
-		reason.DigestMismatch, reason.Revoked, reason.SignerExpired,
+		"", reason.SignatureMissing, reason.SignatureInvalid, reason.IdentityMismatch, reason.PredicateMismatch,
+		reason.DigestMismatch, reason.Revoked, reason.SignerExpired, reason.ThresholdNotMet,
 	}, r)
+}
+
+// MoreTelling returns which of two refusals of one artifact says more, for
+// verdicts that several sessions came to one after another: the later, unless
+// a candidate of the earlier came further. earlier may be nil.
+func MoreTelling(earlier, later error) error {
+	before, ok := reason.Of(earlier)
+	now, also := reason.Of(later)
+	if ok && also && rank(before.Reason) > rank(now.Reason) {
+		return earlier
+	}
+	return later
 }
 
 func labelOf(c Candidate) string {
