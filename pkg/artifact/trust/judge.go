@@ -2,6 +2,8 @@ package trust
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -193,13 +195,22 @@ func (s signer) outside(now time.Time) string {
 	return ""
 }
 
+// hinted renders a hint as key IDs are written, where it is one.
+func hinted(hint string) string {
+	const size = 32 // of a SHA-256
+	if sum, err := base64.StdEncoding.DecodeString(hint); err == nil && len(sum) == size {
+		return "sha256:" + hex.EncodeToString(sum)
+	}
+	return fmt.Sprintf("%.64q", hint)
+}
+
 // unknown is the refusal of a signature that no signer's key made.
 func (s *Session) unknown(hint string) error {
 	known := slices.ContainsFunc(s.credentials, func(c *credential) bool { return slices.Contains(c.hints, hint) })
 	if hint == "" || known {
 		return refusal{reason.SignatureInvalid, "no signer's key made the signature"}
 	}
-	return refusal{reason.IdentityMismatch, fmt.Sprintf("it was made with the key %.64q, which no signer has", hint)}
+	return refusal{reason.IdentityMismatch, fmt.Sprintf("it was made with the key %s, which no signer has", hinted(hint))}
 }
 
 // likelyFirst puts the credential that the hint names before the others. A

@@ -163,6 +163,9 @@ func within(origin string, err error) *reason.Error {
 		return unreadable(origin, err)
 	}
 	c := *e
-	c.Object, c.Detail, c.Err = origin, e.Object+": "+e.Detail, err
+	c.Object, c.Err = origin, err
+	if e.Object != "" {
+		c.Detail = e.Object + ": " + e.Detail
+	}
 	return &c
 }

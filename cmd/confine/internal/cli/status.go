@@ -51,7 +51,9 @@ func (a *app) printStatus(report status.Report, now time.Time) {
 		})
 	}
 	a.table(rows)
+	told := map[string]bool{}
 	for _, p := range report.Profiles {
+		told[p.Origin] = !p.AsWanted()
 		if c := worst(p); c.Message != "" && !p.AsWanted() {
 			a.printf("%s: %s: %s\n", p.Owner, c.Reason, oneLine(c.Message))
 			continue
@@ -63,6 +65,9 @@ func (a *app) printStatus(report status.Report, now time.Time) {
 		}
 	}
 	for _, p := range report.Problems {
+		if told[p.Origin] {
+			continue // its profile's line says so
+		}
 		a.printf("%s: %s: %s\n", oneLine(p.Origin), p.Reason, oneLine(p.Message))
 	}
 }
