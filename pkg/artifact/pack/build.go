@@ -23,6 +23,9 @@ func Build(inputs []Input, kinds profile.Set, opts Options) (*Packed, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkSigned(annotations); err != nil {
+		return nil, err
+	}
 	layers, err := layersOf(inputs, kinds)
 	if err != nil {
 		return nil, err

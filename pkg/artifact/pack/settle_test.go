@@ -112,11 +112,11 @@ func unsettledCases() map[string]unsettledCase {
 		},
 		"other bytes": {
 			bareType, []payload{{tarType, cilData, "a.cil"}},
-			func(d [][]byte) [][]byte { return [][]byte{[]byte("(block evi)\n")} }, reason.DigestMismatch, "push again",
+			func(d [][]byte) [][]byte { return [][]byte{[]byte("(block evi)\n")} }, reason.DigestMismatch, "push the artifact again",
 		},
 		"fewer bytes": {
 			bareType, []payload{{tarType, cilData, "a.cil"}},
-			func(d [][]byte) [][]byte { return [][]byte{d[0][:3]} }, reason.DigestMismatch, "push again",
+			func(d [][]byte) [][]byte { return [][]byte{d[0][:3]} }, reason.DigestMismatch, "push the artifact again",
 		},
 		"more bytes than allowed": {
 			bareType, []payload{{tarType, cilData, "a.cil"}},

@@ -12,10 +12,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/mod/semver"
-
 	"github.com/opencontainers/go-digest"
 
+	"github.com/confine-dev/confine/pkg/artifact/pack"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -28,7 +27,6 @@ const (
 	maxFloors         = 64
 	maxRevokedDigests = 1024
 	maxRevokedKeys    = 256
-	maxVersionBytes   = 64
 	maxPolicyName     = 253
 	maxSignerName     = 63
 	maxLimitsBytes    = 256 << 10
@@ -244,25 +242,13 @@ func (p *policy) setFloors(in Policy) error {
 		if err != nil {
 			return fmt.Errorf("floor[%d].repositories: %w", i, err)
 		}
-		version, ok := parseVersion(f.Version)
+		version, ok := pack.ParseVersion(f.Version)
 		if !ok {
 			return fmt.Errorf("floor[%d].version: %.80q is no semantic version such as 1.4.0", i, f.Version)
 		}
 		p.floors = append(p.floors, floor{repositories: repositories, version: version})
 	}
 	return nil
-}
-
-// parseVersion accepts a whole semantic version without a leading v
-// (https://semver.org/spec/v2.0.0.html) and returns it as golang.org/x/mod
-// compares it.
-func parseVersion(s string) (string, bool) {
-	v := "v" + s
-	if len(s) > maxVersionBytes || !semver.IsValid(v) {
-		return "", false
-	}
-	// Shorthands such as 1.4 are valid to x/mod, but no semantic versions.
-	return v, semver.Canonical(v)+semver.Build(v) == v
 }
 
 func checkCount(field string, n, least, most int) error {

@@ -194,7 +194,7 @@ func (p *policy) checkFloors(sub Subject, annotations map[string]string) error {
 			continue
 		}
 		text, present := annotations[pack.AnnotationVersion]
-		version, ok := parseVersion(text)
+		version, ok := pack.ParseVersion(text)
 		least := strings.TrimPrefix(f.version, "v")
 		switch {
 		case !present:

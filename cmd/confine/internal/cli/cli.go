@@ -96,10 +96,8 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &usage):
 		return ExitUsage
-	case ok && (e.Reason.Fate() == reason.Retry):
+	case ok && e.Reason.Fate() == reason.Retry:
 		return ExitRetry
-	case ok:
-		return ExitRefused
 	default:
 		return ExitRefused
 	}
@@ -121,6 +119,12 @@ Exit codes: 0 done; 1 refused, or for "diff" the two differ; 2 wrong usage;
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.timeout <= 0 {
+				return usagef("--timeout %s: give a duration above zero, such as 30s", a.timeout)
+			}
+			return nil
+		},
 	}
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: name}
 	root.SetIn(a.In)

@@ -117,16 +117,13 @@ func (f pushFlags) check() error {
 	if !f.flatten.enabled && (f.flatten.arch != "" || len(f.flatten.caps) > 0 || f.flatten.kernel != "") {
 		return usagef("--arch, --caps and --min-kernel go with --flatten")
 	}
-	if f.pack.Name != "" && strings.Count(f.pack.Name, "/") != 1 {
-		return usagef("--name %s: give NAMESPACE/NAME", f.pack.Name)
-	}
 	return nil
 }
 
 func (a *app) printPushed(ref reference.Reference, inputs []pack.Input, out pushed) {
 	files := make([]string, 0, len(inputs))
 	for _, input := range inputs {
-		files = append(files, fmt.Sprintf("%s (%s)", input.File, input.Kind))
+		files = append(files, fmt.Sprintf("%s (%s)", oneLine(input.File), input.Kind))
 	}
 	a.printf("%s pushed: %s\n", ref, strings.Join(files, ", "))
 	if out.Signature != "" {
@@ -157,7 +154,7 @@ func (a *app) pushInputs(files []string, kinds profile.Set, f flattenFlags) ([]p
 		}
 		if parsed != nil {
 			for _, finding := range parsed.Findings() {
-				a.errorf("warning: %s:%s: %s\n", file, finding.Position, oneLine(finding.Message))
+				a.errorf("warning: %s:%s: %s\n", oneLine(file), finding.Position, oneLine(finding.Message))
 			}
 		}
 		inputs = append(inputs, input)

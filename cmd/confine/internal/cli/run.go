@@ -29,6 +29,7 @@ executes the command in its place. The exit code is the command's.`,
 			return execUnder(parsed, args)
 		},
 	}
+	cmd.Flags().SetInterspersed(false) // what follows the command is its own
 	cmd.Flags().StringVar(&file, "seccomp", "", "seccomp profile to run under (required)")
 	_ = cmd.MarkFlagRequired("seccomp")
 	return cmd

@@ -71,10 +71,14 @@ func (a *app) pullCommand() *cobra.Command {
 		Use:   "pull REPOSITORY@DIGEST --policy FILE -o DIR",
 		Short: "Verify an artifact and write its profiles into a folder",
 		Long: `Pull does what verify does, and then writes the profiles into DIR. Nothing is
-written unless the whole artifact was verified.`,
+written unless the whole artifact was verified. A file of the same name in DIR
+is replaced.`,
 		Example: `  confine pull registry.example.com/profiles/web@sha256:... --policy trust.yaml -o profiles/`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkFolder(dir); err != nil {
+				return err
+			}
 			art, err := a.judge(cmd.Context(), args[0], f)
 			if err != nil {
 				return err
@@ -171,6 +175,19 @@ func (a *app) printVerified(out verified) {
 		rows = append(rows, []string{p.File, p.Kind, fmt.Sprintf("%d B", p.Size), judged})
 	}
 	a.table(rows)
+}
+
+// checkFolder refuses an -o that cannot be meant as a folder: a file, and the
+// formats that -o takes in other commands.
+func checkFolder(dir string) error {
+	if dir == "json" || dir == "yaml" {
+		return usagef("-o %s: pull's -o is a folder; write ./%s if that is its name", dir, dir)
+	}
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		return usagef("-o %s: it is a file, and pull's -o is a folder", dir)
+	}
+	return nil
 }
 
 func (a *app) writePayloads(dir string, art *artifact.Artifact) error {
