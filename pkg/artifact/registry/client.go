@@ -28,7 +28,8 @@ type Options struct {
 	// whenever a registry demands a credential.
 	DockerConfig string
 	// CAFile is a PEM file of roots that are accepted besides the system's;
-	// empty means none.
+	// empty means none. Where it is given, registries on loopback may speak TLS
+	// too: https is tried first, and http where there is none.
 	CAFile string
 	// UserAgent is sent with every request; empty means "confine".
 	UserAgent string
@@ -113,6 +114,8 @@ type Client struct {
 	// withoutReferrers remembers until when the referrers API of a repository
 	// counts as missing.
 	withoutReferrers *bounded[string, time.Time]
+	// loopback remembers which loopback registries speak TLS.
+	loopback *bounded[string, loopbackScheme]
 	// passedOver remembers, by what was passed over, until when.
 	passedOver *bounded[passedOverKey, time.Time]
 	// indexing is held while an index under a tag is rewritten: registries have
@@ -145,6 +148,7 @@ func New(opts Options) (*Client, error) {
 	c.sites = newBounded[string](maxSites, (*site).closeIdle)
 	c.tokens = newBounded[tokenKey, token](maxTokens, nil)
 	c.withoutReferrers = newBounded[string, time.Time](maxCapabilities, nil)
+	c.loopback = newBounded[string, loopbackScheme](maxSites, nil)
 	c.passedOver = newBounded[passedOverKey, time.Time](maxPassedOver, nil)
 	return c, nil
 }

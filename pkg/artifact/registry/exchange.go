@@ -65,11 +65,19 @@ func exchangeOf(ctx context.Context) (*exchange, error) {
 // call does one thing with repo until that succeeds or trying again is
 // pointless. do may be called several times; its errors are explained.
 func (c *Client) call(ctx context.Context, repo reference.Repository, object string, do func(context.Context, *exchange) error) error {
-	e, err := endpointOf(repo)
+	e, orPlain, err := c.endpoint(repo)
 	if err != nil {
 		return err
 	}
-	return c.retry(ctx, object, e, func(ctx context.Context) error { return c.attempt(ctx, e, object, do) })
+	err = c.retry(ctx, object, e, func(ctx context.Context) error { return c.attempt(ctx, e, object, do) })
+	if !orPlain || !errors.Is(err, errPlainHTTP) {
+		return err
+	}
+	plain, may := c.plain(e)
+	if !may {
+		return err
+	}
+	return c.retry(ctx, object, plain, func(ctx context.Context) error { return c.attempt(ctx, plain, object, do) })
 }
 
 // retry calls try until it succeeds, fails for good, or the attempts are used

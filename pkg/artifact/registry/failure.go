@@ -79,6 +79,10 @@ func networkFailure(ctx context.Context, object, host string, err error) *failur
 		return f
 	case errors.Is(cause, errTrickle), errors.Is(cause, errAttemptTimeout):
 		return passing(reason.RegistryUnavailable, object, "%s: %w", host, cause)
+	case isPlainHTTP(err):
+		f := lasting(reason.RegistryUnavailable, object, "%s cannot be asked: %w", host, errPlainHTTP)
+		f.err = f.err.WithAdvice("let the registry speak TLS; plain http is used on loopback only")
+		return f
 	case errors.As(err, &certificate):
 		f := lasting(reason.RegistryUnavailable, object, "the certificate of %s is not accepted: %s", host, clean(certificate.Err.Error(), nil))
 		f.err = f.err.WithAdvice("give the registry a certificate for its name from a known authority, or name its authority in a CA file (--ca-file)")

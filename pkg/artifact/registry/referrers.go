@@ -131,22 +131,18 @@ func (l *referrerList) digests() []digest.Digest {
 // 404 where it has no such API ends the search.
 func (c *Client) referrers(ctx context.Context, repo reference.Repository, d digest.Digest) (*referrerList, error) {
 	object := objectOf(repo, d.String())
-	e, err := endpointOf(repo)
-	if err != nil {
-		return nil, err
-	}
 	if until, ok := c.withoutReferrers.get(repo.String()); ok && c.opts.Now().Before(until) {
 		return nil, errNoReferrers
 	}
 	list := &referrerList{known: map[digest.Digest]struct{}{}}
 	left := c.limits.listBytes
-	u := e.url("/v2/" + repo.Path + "/referrers/" + d.String())
-	for page := 1; u != nil; page++ {
+	var u *url.URL // of the next page
+	for page := 1; page == 1 || u != nil; page++ {
 		if page > c.limits.pages {
 			list.cut = reason.New(reason.TooLarge, object, "the list of referrers has more than %d pages", c.limits.pages)
 			break
 		}
-		next, err := c.referrersPage(ctx, repo, object, u, list, &left)
+		next, err := c.referrersPage(ctx, repo, d, u, list, &left)
 		if page == 1 && errors.Is(err, errNoReferrers) {
 			c.withoutReferrers.put(repo.String(), c.opts.Now().Add(withoutReferrersFor))
 			return nil, errNoReferrers
@@ -165,12 +161,18 @@ func (c *Client) referrers(ctx context.Context, repo reference.Repository, d dig
 	return list, nil //nolint:nilerr // the list carries it as its cut
 }
 
-// referrersPage reads the page at u into list and returns the address of the next.
-func (c *Client) referrersPage(ctx context.Context, repo reference.Repository, object string, u *url.URL, list *referrerList, left *int64) (*url.URL, error) {
+// referrersPage reads the page at u, or the first, into list and returns the
+// address of the next.
+func (c *Client) referrersPage(ctx context.Context, repo reference.Repository, d digest.Digest, u *url.URL, list *referrerList, left *int64) (*url.URL, error) {
+	object := objectOf(repo, d.String())
 	var next *url.URL
 	err := c.call(ctx, repo, object, func(ctx context.Context, x *exchange) error {
 		ctx = auth.AppendRepositoryScope(ctx, x.reference(repo), auth.ActionPull)
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+		page := u
+		if page == nil {
+			page = x.site.endpoint.url("/v2/" + repo.Path + "/referrers/" + d.String())
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, page.String(), nil)
 		if err != nil {
 			return err
 		}
@@ -190,7 +192,7 @@ func (c *Client) referrersPage(ctx context.Context, repo reference.Repository, o
 		if err := c.readPage(resp, object, list, left); err != nil || list.cut != nil {
 			return err
 		}
-		next, err = nextPage(x.site.endpoint, u, object, resp.Header)
+		next, err = nextPage(x.site.endpoint, page, object, resp.Header)
 		return err
 	})
 	return next, err

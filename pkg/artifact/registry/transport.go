@@ -132,6 +132,9 @@ func (h *hops) roundTrip(ctx context.Context, req *http.Request) (*http.Response
 	if err != nil {
 		return nil, err
 	}
+	if h.site.endpoint.has(req.URL) {
+		h.client.spokeTLS(h.site.endpoint)
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	if !h.began || got < h.from {
