@@ -149,6 +149,7 @@ func (c *check) allowRules() {
 			c.profile.DefaultAction, BaselineRuntimeDefault)
 	}
 	_, guarded := c.denied[namespaceGuard]
+	opened := c.openedMultiplexers()
 	for _, s := range c.profile.Syscalls {
 		if s.Action.Denies() {
 			continue
@@ -159,6 +160,9 @@ func (c *check) allowRules() {
 				c.verdict.object(at, "%s", deniedText(name, because))
 				continue
 			}
+			if multiplexer, opens := opened[name]; opens {
+				c.verdict.object(at, "%s is denied by policy, and on the architectures named libseccomp lets it through for %s", multiplexer, name)
+			}
 			free := c.limits.unbounded || c.limits.allowed[name]
 			if free && (!guarded || name != "clone") {
 				continue
@@ -166,6 +170,29 @@ func (c *check) allowRules() {
 			c.withinBaseline(at, name, s.Args)
 		}
 	}
+}
+
+// openedMultiplexers maps syscalls to the denied multiplexer that a rule for
+// them lets through too: libseccomp makes a second rule of it, without the
+// condition on the first argument (libseccomp src/arch-x86.c, x86_rule_add).
+// Only architectures that the profile names, or all where it names none, are
+// asked: nothing in a profile keeps it from the others.
+func (c *check) openedMultiplexers() map[string]string {
+	opened := map[string]string{}
+	for _, multiplexer := range []string{"socketcall", "ipc"} {
+		having := theBaseline().tables[multiplexer]
+		reached := slices.ContainsFunc(c.reaches, func(f archFacts) bool {
+			named := len(c.profile.Architectures) == 0 || slices.Contains(c.profile.Architectures, f.arch)
+			return named && slices.Contains(having, f.names)
+		})
+		if !reached || !slices.Contains(c.limits.denied, multiplexer) {
+			continue
+		}
+		for _, part := range multiplexed(multiplexer) {
+			opened[part] = multiplexer
+		}
+	}
+	return opened
 }
 
 func deniedText(name, because string) string {

@@ -35,8 +35,8 @@ func fileFamilies() []family {
 	return []family{
 		{"open openat creat", "openat2 open_by_handle_at" + ring},
 		{"openat2", ring},
-		{"read readv pread64 preadv preadv2", ring},
-		{"write writev pwrite64 pwritev pwritev2", ring},
+		{"read readv pread64 preadv preadv2", "io_submit" + ring},
+		{"write writev pwrite64 pwritev pwritev2", "io_submit" + ring},
 		{"stat lstat fstat newfstatat fstatat64 oldstat oldlstat oldfstat statx", ring},
 		{"access faccessat faccessat2", ""},
 		{"link linkat", ring},
@@ -68,7 +68,7 @@ func fileFamilies() []family {
 		{"epoll_create epoll_create1", ""},
 		{"epoll_wait epoll_pwait epoll_pwait2 epoll_wait_old", ring},
 		{"epoll_ctl epoll_ctl_old", ring},
-		{"select _newselect pselect6 poll ppoll", ring},
+		{"select _newselect pselect6 poll ppoll", "io_submit" + ring},
 		{"inotify_init inotify_init1", ""},
 		{"signalfd signalfd4", ""},
 		{"eventfd eventfd2", ""},
@@ -78,14 +78,14 @@ func fileFamilies() []family {
 // machineFamilies are about mounts, namespaces, modules, limits and time.
 func machineFamilies() []family {
 	return []family{
-		{"mount fsopen fsconfig fsmount fspick open_tree move_mount mount_setattr", ""},
-		{"mount_setattr open_tree_attr", ""},
+		{"mount fsopen fsconfig fsmount fspick open_tree open_tree_attr move_mount mount_setattr", ""},
 		{"umount umount2", ""},
 		{"unshare", "clone3"}, // and clone, as far as it makes namespaces
 		{"init_module finit_module create_module", ""},
 		{"kexec_load kexec_file_load", ""},
 		{"quotactl quotactl_fd", ""},
 		{"iopl ioperm", ""},
+		{"ioctl", ring},
 		{"settimeofday clock_settime stime", "adjtimex clock_adjtime"},
 		{"adjtimex clock_adjtime", ""},
 	}
@@ -96,6 +96,7 @@ func processFamilies() []family {
 	return []family{
 		{"fork vfork clone", "clone3"},
 		{"execve execveat", ""},
+		{"vm86 vm86old", ""},
 		{"ptrace process_vm_readv process_vm_writev", ""},
 		{"kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal", ""},
 		{"wait4 waitid waitpid", ring},
@@ -170,6 +171,19 @@ func expand(denied []string, known func(string) bool) map[string]string {
 		add("syscall", denied[0])
 	}
 	return all
+}
+
+// multiplexed are the syscalls that a multiplexer stands for.
+func multiplexed(multiplexer string) []string {
+	var parts []string
+	for _, f := range families() {
+		if slices.Contains(strings.Fields(f.via), multiplexer) {
+			for part := range strings.FieldsSeq(f.same) {
+				parts = append(parts, variants(part)...)
+			}
+		}
+	}
+	return parts
 }
 
 // variants returns name and its possible spellings for other word sizes:

@@ -147,3 +147,26 @@ func TestConditionsCompileAsTheConstraintsReadThem(t *testing.T) {
 		})
 	}
 }
+
+// TestMultiplexersAreLetThroughByTheirParts is why constraints that deny
+// socketcall judge the calls that it multiplexes: on i386 libseccomp lets
+// socketcall(2) through for each of them, and drops the condition on its first
+// argument.
+func TestMultiplexersAreLetThroughByTheirParts(t *testing.T) {
+	p := &seccomp.Profile{DefaultAction: seccomp.ActErrno, Architectures: []seccomp.Arch{seccomp.ArchX86},
+		Syscalls: []seccomp.Syscall{{Names: []string{"socket"}, Action: seccomp.ActAllow,
+			Args: []seccomp.Arg{{Value: unix.AF_INET, Op: seccomp.OpEqualTo}}}}}
+	program, err := compile.Program(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socketcall, err := libseccomp.GetSyscallFromNameByArch("socketcall", libseccomp.ArchX86)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for call, want := range map[uint64]bool{1: true, 3: false} { // SYS_SOCKET, SYS_CONNECT of linux/net.h
+		if got := verdictOf(t, program, unix.AUDIT_ARCH_I386, int32(socketcall), [6]uint64{call}); got != want {
+			t.Errorf("socketcall(%d): let through %v, want %v", call, got, want)
+		}
+	}
+}
