@@ -19,7 +19,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/confine-dev/confine/pkg/artifact"
 	"github.com/confine-dev/confine/pkg/durable"
 	"github.com/confine-dev/confine/pkg/node/unit"
 	"github.com/confine-dev/confine/pkg/profile"
@@ -46,7 +45,8 @@ type Store struct {
 	dir *durable.Dir
 	// mu keeps a collection from taking the blobs of a Put that has not
 	// written its record yet.
-	mu sync.RWMutex
+	mu    sync.RWMutex
+	group group
 }
 
 // Open opens the store in the folder path, makes it where it is missing and
@@ -70,57 +70,10 @@ func Open(path string, opts Options) (*Store, error) {
 // Close releases the store's folder.
 func (s *Store) Close() error { return s.dir.Close() }
 
-// Put keeps a verified artifact: blobs first, then the record that names them.
-// Killed in between, it leaves blobs that a collection takes away.
-func (s *Store) Put(ctx context.Context, art *artifact.Artifact) error {
-	source := unit.Source{Repository: art.Evidence.Repository, Digest: art.Evidence.Digest}
-	record, err := encodeRecord(recordOf(art))
-	if err != nil {
-		return reason.New(reason.TooLarge, source.String(), "the evidence cannot be kept: %w", err)
-	}
-	if len(art.Evidence.Manifests) != len(art.Evidence.ManifestBytes) {
-		return reason.New(reason.InstallFailed, source.String(), "%d manifests have %d contents",
-			len(art.Evidence.Manifests), len(art.Evidence.ManifestBytes))
-	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for i, d := range art.Evidence.Manifests {
-		if err := s.putBlob(ctx, d, art.Evidence.ManifestBytes[i]); err != nil {
-			return err
-		}
-	}
-	for _, p := range art.Payloads {
-		if err := s.putBlob(ctx, p.Digest, p.Data); err != nil {
-			return err
-		}
-	}
-	return s.write(path.Join(evidenceDir, recordName(source)), record)
-}
-
-// putBlob writes data unless it is there unharmed.
-func (s *Store) putBlob(ctx context.Context, d digest.Digest, data []byte) error {
-	name, err := blobName(d)
-	if err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return stopped(d, err)
-	}
-	if got := digest.FromBytes(data); got != d {
-		return reason.New(reason.DigestMismatch, d.String(), "the bytes to keep have the digest %s", got)
-	}
-	if kept, err := s.dir.ReadFile(name, int64(len(data))); err == nil && digest.FromBytes(kept) == d {
-		return nil
-	}
-	return s.write(name, data)
-}
-
 // write replaces name, whatever stands there.
 func (s *Store) write(name string, data []byte) error {
-	if info, err := s.dir.Lstat(name); err == nil && info.IsDir() {
-		if err := s.dir.RemoveAll(name); err != nil {
-			return durable.Explain(path.Join(s.dir.Path(), name), err)
-		}
+	if err := s.makeRoom(name); err != nil {
+		return err
 	}
 	if err := s.dir.WriteFile(name, data, fileMode); err != nil {
 		return durable.Explain(path.Join(s.dir.Path(), name), err)
