@@ -2,6 +2,7 @@ package artifact_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/confine-dev/confine/pkg/artifact"
 	"github.com/confine-dev/confine/pkg/artifact/pack"
@@ -192,5 +195,57 @@ func TestFloorAndNameAreThoseOfTheSignedIndex(t *testing.T) {
 	}
 	if _, err := pull(t, w, child, policy); !errors.Is(err, reason.SignatureMissing) {
 		t.Errorf("the child itself was not signed: %v", err)
+	}
+}
+
+// A kind that only the content tells is held to allowedKinds too.
+func TestASniffedKindMustBeAllowed(t *testing.T) {
+	w := newWorld(t)
+	policy := w.policy()
+	policy.AllowedKinds = []string{"apparmor"}
+	payload := []byte(goodProfile)
+	w.blobs[digest.FromBytes(payload)] = payload
+	raw, err := json.Marshal(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		ArtifactType: "application/vnd.unknown.artifact.v1", Config: ocispec.DescriptorEmptyJSON,
+		Layers: []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(payload), Size: int64(len(payload))}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := w.sign(t, w.key, w.keep(raw))
+	if _, err := pull(t, w, d, policy); !errors.Is(err, reason.ProfileForbidden) {
+		t.Errorf("error %v", err)
+	}
+	policy.AllowedKinds = []string{"seccomp"}
+	if _, err := pull(t, w, d, policy); err != nil {
+		t.Errorf("once allowed: %v", err)
+	}
+}
+
+// pushes records what reaches the registry, and signs nothing.
+type pushes []string
+
+func (p *pushes) Push(context.Context, reference.Reference, []pack.Blob, []byte, ocispec.Descriptor) error {
+	*p = append(*p, "artifact")
+	return nil
+}
+
+func (p *pushes) Attach(context.Context, reference.Repository, ocispec.Descriptor, []byte, map[string]string) (ocispec.Descriptor, error) {
+	*p = append(*p, "signature")
+	return ocispec.Descriptor{Digest: digest.FromString("signature")}, nil
+}
+
+func (*pushes) Bundle(context.Context, digest.Digest) ([]byte, error) {
+	return nil, errors.New("the key does not sign")
+}
+
+func TestNothingIsPushedWhereTheKeyDoesNotSign(t *testing.T) {
+	var to pushes
+	_, err := artifact.Push(t.Context(), &to, kinds.All(nil), artifact.PushRequest{
+		Inputs: []pack.Input{{File: "a.json", Kind: "seccomp", Data: []byte(goodProfile)}}, Signer: &to,
+	})
+	if err == nil || len(to) != 0 {
+		t.Errorf("error %v, pushed %v", err, to)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/confine-dev/confine/pkg/artifact/pack"
 	"github.com/confine-dev/confine/pkg/artifact/reference"
 	"github.com/confine-dev/confine/pkg/artifact/trust"
 )
@@ -13,11 +14,11 @@ import (
 // Bounds on what one artifact may make a node read, counted before any
 // allocation that depends on it.
 const (
-	MaxManifestBytes  = 1 << 20
-	MaxLayers         = 64
-	MaxArtifactBytes  = 8 << 20 // all payloads of one artifact
-	MaxReferrers      = 4096    // descriptors listed
-	CandidatesPerPass = 64      // signatures tried in one pass
+	MaxManifestBytes  = pack.MaxManifestBytes
+	MaxLayers         = pack.MaxLayers
+	MaxArtifactBytes  = pack.MaxArtifactBytes // all payloads of one artifact
+	MaxReferrers      = 4096                  // descriptors listed
+	CandidatesPerPass = 64                    // signatures tried in one pass
 )
 
 // Fetcher yields an artifact's bytes. It is the seam between the side that

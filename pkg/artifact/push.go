@@ -50,16 +50,20 @@ func Push(ctx context.Context, to Pusher, kinds profile.Set, req PushRequest) (P
 	if err != nil {
 		return Pushed{}, err
 	}
+	pushed := Pushed{Digest: packed.Descriptor.Digest}
+	// Signed before anything is pushed, so that a key that does not sign
+	// leaves no unsigned artifact under the tag.
+	var bundle []byte
+	if req.Signer != nil {
+		if bundle, err = req.Signer.Bundle(ctx, pushed.Digest); err != nil {
+			return Pushed{}, err
+		}
+	}
 	if err := to.Push(ctx, req.Reference, packed.Blobs, packed.Manifest, packed.Descriptor); err != nil {
 		return Pushed{}, err
 	}
-	pushed := Pushed{Digest: packed.Descriptor.Digest}
 	if req.Signer == nil {
 		return pushed, nil
-	}
-	bundle, err := req.Signer.Bundle(ctx, pushed.Digest)
-	if err != nil {
-		return Pushed{}, err
 	}
 	signature, err := to.Attach(ctx, req.Reference.Repository, packed.Descriptor, bundle, sign.ReferrerAnnotations())
 	if err != nil {
