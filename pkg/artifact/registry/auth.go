@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -130,13 +131,12 @@ func (t tokenCache) Set(ctx context.Context, host string, scheme auth.Scheme, _ 
 	}
 	key := t.key(ctx, host)
 	t.client.tokens.remove(key)
-	x.tokenExpires = time.Time{}
 	value, err := fetch(ctx)
 	if err != nil {
 		return "", err
 	}
 	if len(value) > maxTokenBytes || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", passing(reason.Unauthorized, x.object, "the token for %s cannot be used in a header", t.endpoint.host)
+		return "", passing(reason.Unauthorized, x.object, "the token of %s cannot be used in a header", cmp.Or(x.tokenHost, t.endpoint.host))
 	}
 	t.client.tokens.put(key, token{scheme: scheme, value: value, expires: x.tokenExpires})
 	return value, nil

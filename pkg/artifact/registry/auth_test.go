@@ -179,6 +179,7 @@ func TestTokenServicesThatMisbehave(t *testing.T) {
 		"no JSON":              {"token", 0, reason.Unauthorized},
 		"no token":             {"{}", 0, reason.Unauthorized},
 		"an endless answer":    {`{"token":"` + strings.Repeat("x", maxTokenAnswer) + `"}`, 0, reason.Unauthorized},
+		"an answer too long":   {`{"token":"good-token"}` + strings.Repeat(" ", maxTokenAnswer), 0, reason.Unauthorized},
 		"a token with newline": {`{"token":"a\r\nX-Evil: b"}`, 0, reason.Unauthorized},
 		"a token too long":     {`{"token":"` + strings.Repeat("x", maxTokenBytes+1) + `"}`, 0, reason.Unauthorized},
 		"a token not accepted": {`{"token":"bad-token"}`, 0, reason.Unauthorized},
@@ -193,6 +194,9 @@ func TestTokenServicesThatMisbehave(t *testing.T) {
 			service.answer, service.code = test.answer, test.code
 			data, err := newTestClient(t, n.options, withPassword("bob", "pw")).Manifest(t.Context(), repo, desc.Digest)
 			checkRefusal(t, data, err, test.want)
+			if err == nil || (name != "a token not accepted" && !strings.Contains(err.Error(), "auth.test")) {
+				t.Errorf("%v does not name the token service", err)
+			}
 			if err != nil && strings.Contains(err.Error(), "bad-token") {
 				t.Errorf("%v repeats the token", err)
 			}
@@ -321,9 +325,14 @@ func TestTokensAreKeptByWhatWeAskFor(t *testing.T) {
 	if len(service.asked) != 1 || registry.asked != 6 {
 		t.Errorf("%d tokens for %d requests, want 1 for 6", len(service.asked), registry.asked)
 	}
-	registry.accepts = "another"
+	registry.accepts = "another" // and nobody gives it out
 	for range 5 {
 		_, _ = c.Manifest(t.Context(), repo, desc.Digest)
+	}
+	// The token that was refused is not tried again for the scopes that were
+	// asked for.
+	if registry.asked != 16 {
+		t.Errorf("%d requests, want 2 more for each of 5", registry.asked)
 	}
 	if n := len(c.tokens.values()); n != 1 {
 		t.Errorf("%d tokens are kept, want 1", n)

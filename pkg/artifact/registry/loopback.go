@@ -33,19 +33,19 @@ type loopbackScheme struct {
 	plainUntil time.Time
 }
 
-// endpoint returns where to reach repo now, and whether http may be tried
-// where https finds no TLS.
+// endpoint returns where to reach repo now, and whether plain may know of
+// another way there.
 func (c *Client) endpoint(repo reference.Repository) (e endpoint, orPlain bool, err error) {
 	e, err = endpointOf(repo)
 	if err != nil || !e.loopback || c.opts.CAFile == "" {
 		return e, false, err
 	}
 	known, _ := c.loopback.get(e.host)
-	if !known.tls && c.opts.Now().Before(known.plainUntil) {
+	if c.opts.Now().Before(known.plainUntil) {
 		return e, false, nil
 	}
 	e.scheme = "https"
-	return e, !known.tls, nil
+	return e, true, nil
 }
 
 // spokeTLS remembers that e answered.
@@ -55,8 +55,8 @@ func (c *Client) spokeTLS(e endpoint) {
 	}
 }
 
-// plain returns e without TLS, and remembers that it has none, unless it spoke
-// TLS meanwhile.
+// plain returns e without TLS, and remembers that it has none, unless it ever
+// spoke TLS.
 func (c *Client) plain(e endpoint) (endpoint, bool) {
 	if known, _ := c.loopback.get(e.host); known.tls {
 		return endpoint{}, false
