@@ -48,12 +48,7 @@ func SystemStreams() Streams {
 	s.ErrTerminal = isTerminal(os.Stderr)
 	s.Color = isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	if isTerminal(os.Stdin) {
-		s.ReadPassword = func(prompt string) ([]byte, error) {
-			_, _ = fmt.Fprint(os.Stderr, prompt)
-			secret, err := term.ReadPassword(int(os.Stdin.Fd()))
-			_, _ = fmt.Fprintln(os.Stderr)
-			return secret, err
-		}
+		s.ReadPassword = func(prompt string) ([]byte, error) { return promptSecret(os.Stdin, prompt) }
 	}
 	return s
 }
