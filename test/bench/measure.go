@@ -247,13 +247,17 @@ func watchAgent(ctx context.Context, bin, dir string, n int) (m agentMemory, err
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "confine-agent"),
 		"--manifests", filepath.Join(dir, "manifests"), "--trust", filepath.Join(dir, "trust"), "--root", root)
-	cmd.Stderr = os.Stderr
+	logged, err := os.Create(filepath.Join(dir, "agent.log"))
+	if err != nil {
+		return m, err
+	}
+	cmd.Stderr = logged
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
 		return m, err
 	}
 	defer func() {
-		err = errors.Join(err, cmd.Process.Signal(syscall.SIGTERM), cmd.Wait())
+		err = errors.Join(err, cmd.Process.Signal(syscall.SIGTERM), cmd.Wait(), logged.Close())
 	}()
 	if err := until(ctx, func() bool {
 		report, err := status.Read(root)
