@@ -111,7 +111,7 @@ func crashChild(name string) int {
 // its step number at, counted from 0; else it finished.
 func killedAt(t *testing.T, name, dir string, at int) bool {
 	t.Helper()
-	child := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this very test binary
+	child := exec.CommandContext(t.Context(), os.Args[0])
 	child.Env = append(os.Environ(), envCrashCase+"="+name, envCrashDir+"="+dir, envCrashStep+"="+strconv.Itoa(at))
 	out, err := child.CombinedOutput()
 	if err == nil {

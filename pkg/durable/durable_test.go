@@ -222,7 +222,7 @@ func TestOddEntriesInPlaceOfFiles(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "odd") // t.TempDir is too long a path for a socket
+			dir, err := os.MkdirTemp("", "odd") //nolint:usetesting // t.TempDir is too long a path for a socket
 			must(t, err)
 			defer func() { _ = os.RemoveAll(dir) }()
 			must(t, os.WriteFile(filepath.Join(dir, "other"), []byte("theirs"), 0o644))

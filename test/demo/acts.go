@@ -186,7 +186,7 @@ func (s *stage) awaitRefused(ctx context.Context, a attack) error {
 		}
 		ready := p.Condition(status.Ready)
 		if ready.Reason != a.reason {
-			return fmt.Errorf("the reason is %q (%s), not %q", ready.Reason, ready.Message, a.reason)
+			return fmt.Errorf("the reason is %q (%s), not %q", string(ready.Reason), ready.Message, string(a.reason))
 		}
 		say("%-38s %s", a.what+":", ready.Reason)
 		return nil

@@ -112,7 +112,7 @@ func unsettledCases() map[string]unsettledCase {
 		},
 		"other bytes": {
 			bareType, []payload{{tarType, cilData, "a.cil"}},
-			func(d [][]byte) [][]byte { return [][]byte{[]byte("(block evi)\n")} }, reason.DigestMismatch, "push the artifact again",
+			func([][]byte) [][]byte { return [][]byte{[]byte("(block evi)\n")} }, reason.DigestMismatch, "push the artifact again",
 		},
 		"fewer bytes": {
 			bareType, []payload{{tarType, cilData, "a.cil"}},

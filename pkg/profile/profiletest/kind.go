@@ -106,18 +106,23 @@ func checkGood(t *testing.T, k profile.Kind, c KindCase) {
 			if string(data) != good.Data {
 				t.Error("parsing changed the bytes it was given")
 			}
-			if f := p.Findings(); len(f) > 0 {
-				f[0].Message = "overwritten"
-				if p.Findings()[0].Message == "overwritten" {
-					t.Error("a caller can change the profile's findings")
-				}
-			}
-			for _, f := range p.Findings() {
-				if f.Message == "" || (f.Position != "" && !position().MatchString(f.Position)) {
-					t.Errorf("malformed finding %+v", f)
-				}
-			}
+			checkFindings(t, p)
 		})
+	}
+}
+
+func checkFindings(t *testing.T, p profile.Profile) {
+	t.Helper()
+	if f := p.Findings(); len(f) > 0 {
+		f[0].Message = "overwritten"
+		if p.Findings()[0].Message == "overwritten" {
+			t.Error("a caller can change the profile's findings")
+		}
+	}
+	for _, f := range p.Findings() {
+		if f.Message == "" || (f.Position != "" && !position().MatchString(f.Position)) {
+			t.Errorf("malformed finding %+v", f)
+		}
 	}
 }
 

@@ -173,7 +173,7 @@ func readArg(n *jsontree.Node, s *Syscall) error {
 			if err == nil && v > maxIndex {
 				err = jsontree.Errorf(n.Offset, "a syscall has six arguments: index must be 0 to %d, not %d", maxIndex, v)
 			}
-			a.Index, hasIndex = uint32(v), true
+			a.Index, hasIndex = uint32(v), true //nolint:gosec // Uint(32) read it
 			return err
 		},
 		"value": func(n *jsontree.Node) (err error) {
@@ -231,7 +231,7 @@ func errnoRet(to **uint32) func(*jsontree.Node) error {
 		if err != nil {
 			return err
 		}
-		errno := uint32(v)
+		errno := uint32(v) //nolint:gosec // Uint(32) read it
 		*to = &errno
 		return nil
 	})

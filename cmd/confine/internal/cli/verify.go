@@ -191,7 +191,7 @@ func checkFolder(dir string) error {
 }
 
 func (a *app) writePayloads(dir string, art *artifact.Artifact) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the user's own folder of public profiles
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return durable.Explain(dir, err)
 	}
 	target, err := durable.Open(dir, durable.Options{})

@@ -95,7 +95,7 @@ func (b *builder) program() ([]unix.SockFilter, error) {
 	if err != nil {
 		return nil, reason.New(reason.InstallFailed, "seccomp", "no memory file for the compiled filter: %w", err)
 	}
-	file := os.NewFile(uintptr(fd), "seccomp") //nolint:gosec // a descriptor is never negative here
+	file := os.NewFile(uintptr(fd), "seccomp")
 	defer func() { _ = file.Close() }()
 	if err := b.filter.ExportBPF(file); err != nil {
 		return nil, invalid("libseccomp cannot compile the profile: %w", err)
