@@ -196,13 +196,14 @@ func noHost(s, name string) error {
 		return refuse(s, "it names a registry and no repository").
 			WithAdvice("write REGISTRY/REPOSITORY, such as %s/team/web", shown(host))
 	}
+	name = strings.TrimPrefix(name, "/")
 	hub := "docker.io/" + name
 	if !strings.Contains(name, "/") {
 		hub = "docker.io/library/" + name
 	}
 	return refuse(s, "it does not begin with a registry, and guessing one would guess whom to trust").
 		WithAdvice("write the registry out, such as registry.example/%s; for Docker Hub: %s; a registry without a dot needs its port, such as registry:5000",
-			shown(strings.TrimPrefix(name, "/")), shown(hub))
+			shown(name), shown(hub))
 }
 
 // looksLikeHost tells registry.example and registry:5000 from nginx:1.27.

@@ -190,14 +190,7 @@ func (r *reviewer) repeat(name, when string, now seenRule, byCondition map[[2]st
 
 // starts points out that nothing starts without execve.
 func (r *reviewer) starts() {
-	if !r.p.DefaultAction.Denies() {
-		return
+	if !r.p.MayAllow("execve") {
+		r.find("", "execve is not allowed: no container can start with this profile")
 	}
-	for i := range r.p.Syscalls {
-		s := &r.p.Syscalls[i]
-		if !s.Action.Denies() && slices.Contains(s.Names, "execve") {
-			return
-		}
-	}
-	r.find("", "execve is not allowed: no container can start with this profile")
 }

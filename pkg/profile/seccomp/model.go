@@ -76,6 +76,14 @@ func (p *Profile) Kind() string { return Name }
 // Findings are what a reviewer should see though the profile is valid.
 func (p *Profile) Findings() []profile.Finding { return slices.Clone(p.findings) }
 
+// MayAllow reports whether the default action or some rule lets the syscall
+// through, be it under conditions.
+func (p *Profile) MayAllow(name string) bool {
+	return !p.DefaultAction.Denies() || slices.ContainsFunc(p.Syscalls, func(s Syscall) bool {
+		return !s.Action.Denies() && slices.Contains(s.Names, name)
+	})
+}
+
 // Marshal returns p as plain runtime-spec JSON, the same bytes each time.
 func (p *Profile) Marshal() ([]byte, error) {
 	data, err := json.MarshalIndent(p, "", "  ")

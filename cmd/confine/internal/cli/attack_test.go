@@ -101,3 +101,17 @@ func TestRunTakesTheCommandsOwnFlags(t *testing.T) {
 		t.Errorf("exit %d\n%s", r.code, r.err)
 	}
 }
+
+func TestPasswordsInNamesAreNotRepeated(t *testing.T) {
+	file := example(t, "nginx.json")
+	b := newBench(t)
+	const name = "https://user:pa55word@registry.example.com/profiles/web:1"
+	for _, args := range [][]string{
+		{"diff", name, file}, {"resolve", name}, {"inspect", name}, {"push", name, file},
+		{"verify", name, "--policy", file}, {"pull", name, "--policy", file, "-o", "out"},
+	} {
+		if r := b.confine(args...); r.code == ExitOK || strings.Contains(r.out+r.err, "pa55word") {
+			t.Errorf("%q: exit %d, prints %s%s", args, r.code, r.out, r.err)
+		}
+	}
+}

@@ -74,7 +74,7 @@ func (a *app) sideOf(ctx context.Context, arg string, kinds profile.Set) ([]pack
 	}
 	ref, err := reference.Parse(arg)
 	if err != nil {
-		return nil, usagef("%s is no file, and no reference either: %w", arg, err)
+		return nil, usagef("it is no file, and no reference either: %w", err) // arg may hold a password
 	}
 	client, err := a.client()
 	if err != nil {

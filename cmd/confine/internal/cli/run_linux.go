@@ -20,6 +20,11 @@ func execUnder(parsed profile.Profile, args []string) error {
 	if !ok {
 		return reason.New(reason.KindUnsupported, parsed.Kind(), "only seccomp profiles can be run under")
 	}
+	if !p.MayAllow("execve") {
+		// Said before the filter is in force: under it, even a message may be denied.
+		return reason.New(reason.ProfileForbidden, args[0], "the profile does not allow execve, so that no command can start under it").
+			WithAdvice("allow execve, as container runtimes need it too")
+	}
 	path, err := exec.LookPath(args[0])
 	if err != nil {
 		return err
@@ -28,7 +33,7 @@ func execUnder(parsed profile.Profile, args []string) error {
 	if err := compile.Load(p); err != nil {
 		return err
 	}
-	if err := syscall.Exec(path, args, os.Environ()); err != nil { //nolint:gosec // running what the user names is the purpose
+	if err := syscall.Exec(path, args, os.Environ()); err != nil {
 		return fmt.Errorf("%s: execute under the profile: %w (the profile may deny execve)", path, err)
 	}
 	return nil
