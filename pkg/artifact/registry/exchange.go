@@ -82,7 +82,8 @@ func (c *Client) call(ctx context.Context, repo reference.Repository, object str
 
 // retry calls try until it succeeds, fails for good, or the attempts are used
 // up. It waits as long as the registry asked, or a random time that doubles.
-// (oras-go's own retry client waits 3 seconds at most, whatever was asked.)
+// (oras-go's retry transport would wait by the real clock, without telling the
+// caller, 3 seconds at most by default, and repeat requests, not uploads.)
 func (c *Client) retry(ctx context.Context, object string, e endpoint, try func(context.Context) error) error {
 	for n := 1; ; n++ {
 		err := try(ctx)
