@@ -155,8 +155,11 @@ type Agent struct {
 	queue   []judgeKey
 	fetched map[unit.Source]bool
 	// once is set while Once runs.
-	once     bool
-	results  chan pulled
+	once    bool
+	results chan pulled
+	// pulls and keeps are the turns taken at the network and at the store.
+	pulls    chan struct{}
+	keeps    chan struct{}
 	workers  sync.WaitGroup
 	report   status.Report
 	lastPass time.Duration
@@ -194,7 +197,9 @@ func New(opts Options) (*Agent, error) {
 		failures: map[journal.Key]*attempt{},
 		inflight: map[unit.Source]bool{},
 		fetched:  map[unit.Source]bool{},
-		results:  make(chan pulled, opts.Pulls),
+		results:  make(chan pulled, max(started, opts.Pulls)),
+		pulls:    make(chan struct{}, opts.Pulls),
+		keeps:    make(chan struct{}, keeping),
 	}
 	if err := a.open(); err != nil {
 		return nil, errors.Join(err, a.Close())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -162,10 +163,19 @@ type pulled struct {
 	err     error
 }
 
+// Bounds on pulls that were started.
+const (
+	// started bounds those that wait for their turn, too: while a pass keeps
+	// the loop busy, pulls go on.
+	started = 64
+	// keeping bounds the verified artifacts in memory that go to the store.
+	keeping = 16
+)
+
 // pump starts pulls that are due while there is room for them. An artifact that
 // several owners want is pulled once; the next pass judges it for the others.
 func (a *Agent) pump(ctx context.Context) {
-	for len(a.queue) > 0 && len(a.inflight) < a.opts.Pulls && ctx.Err() == nil {
+	for len(a.queue) > 0 && len(a.inflight) < cap(a.results) && ctx.Err() == nil {
 		key := a.queue[0]
 		a.queue = a.queue[1:]
 		if !a.inflight[key.source] && !a.fetched[key.source] {
@@ -174,26 +184,51 @@ func (a *Agent) pump(ctx context.Context) {
 	}
 }
 
-// startPull pulls one artifact beside the loop. The store has it when the
-// result arrives.
+// startPull pulls one artifact beside the loop, as soon as it is its turn. The
+// store has it when the result arrives.
 func (a *Agent) startPull(ctx context.Context, key judgeKey) {
 	a.inflight[key.source] = true
 	trusted := a.inputs.trust
 	a.workers.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, a.opts.PullTimeout)
-		defer cancel()
-		result := pulled{key: key}
-		req := artifact.Request{Repository: key.source.Repository, Digest: key.source.Digest, Owner: key.owner}
-		art, err := trusted.Pull(ctx, a.opts.Remote, req)
-		if err == nil {
-			err = a.store.Put(ctx, art)
-		}
-		if err == nil {
-			result.content = contentOf(art)
-		}
-		result.err = err
-		a.results <- result // never blocks: there are no more pulls than room
+		content, err := a.pull(ctx, trusted, key)
+		a.results <- pulled{key, content, err} // never blocks: there are no more pulls than room
 	})
+}
+
+// pull has a turn at the network and then one at the store: while verified
+// artifacts wait for the disk together, others are pulled.
+func (a *Agent) pull(ctx context.Context, trusted Trust, key judgeKey) (*content, error) {
+	if err := enter(ctx, a.pulls); err != nil {
+		return nil, err
+	}
+	leave := sync.OnceFunc(func() { <-a.pulls })
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, a.opts.PullTimeout)
+	defer cancel()
+	req := artifact.Request{Repository: key.source.Repository, Digest: key.source.Digest, Owner: key.owner}
+	art, err := trusted.Pull(ctx, a.opts.Remote, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := enter(ctx, a.keeps); err != nil {
+		return nil, err
+	}
+	defer func() { <-a.keeps }()
+	leave()
+	if err := a.store.Put(ctx, art); err != nil {
+		return nil, err
+	}
+	return contentOf(art), nil
+}
+
+// enter waits for a turn.
+func enter(ctx context.Context, turns chan struct{}) error {
+	select {
+	case turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return reason.New(reason.InstallFailed, "", "stopped before its turn: %w", ctx.Err())
+	}
 }
 
 // finish takes in the result of a pull.

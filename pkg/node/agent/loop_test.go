@@ -196,6 +196,31 @@ func TestLoopIsNotHeldUpByARegistryThatHangs(t *testing.T) {
 	})
 }
 
+func TestPullsAreBounded(t *testing.T) {
+	n := newNode(t)
+	const many, bound = 100, 3 // more than are started at one time
+	for i := range many {
+		name := fmt.Sprintf("p%d", i)
+		n.manifest(name, name, n.remote.push(t, n.kinds, []string{"a.alpha=" + name}, theKey()), "")
+	}
+	n.opts.Pulls = bound
+	synctest.Test(t, func(t *testing.T) {
+		n.remote.gate = make(chan struct{})
+		end := n.loop(t, nil)
+		pass(time.Second)
+		if n.remote.atGate != bound {
+			t.Errorf("%d artifacts are pulled at one time, want %d", n.remote.atGate, bound)
+		}
+		close(n.remote.gate)
+		pass(time.Minute)
+		for i := range many {
+			name := fmt.Sprintf("p%d", i)
+			n.wantFiles(n.alpha, name, "a.alpha="+name)
+		}
+		end()
+	})
+}
+
 func TestLoopEndsWhilePulling(t *testing.T) {
 	n := newNode(t)
 	n.manifest("m", "nginx", n.remote.push(t, n.kinds, []string{"a.alpha=one"}, theKey()), "")

@@ -86,6 +86,7 @@ type remote struct {
 	contacts   int
 	down       error
 	gate       chan struct{} // while open, every manifest waits for it
+	atGate     int           // those that came to it
 }
 
 func newRemote() *remote {
@@ -112,6 +113,9 @@ func (r *remote) setDown(err error) {
 func (r *remote) Manifest(ctx context.Context, _ reference.Repository, d digest.Digest) ([]byte, error) {
 	r.mu.Lock()
 	gate := r.gate
+	if gate != nil {
+		r.atGate++
+	}
 	r.mu.Unlock()
 	if gate != nil {
 		select {
