@@ -136,7 +136,7 @@ func (x *exchange) repository(repo reference.Repository) (*remote.Repository, er
 	r := &remote.Repository{
 		Client:             x,
 		Reference:          x.reference(repo),
-		PlainHTTP:          x.site.endpoint.scheme == "http",
+		PlainHTTP:          x.site.endpoint.scheme == "http", // literal loopback names alone, see endpointOf
 		ManifestMediaTypes: manifestTypes(),
 		MaxMetadataBytes:   artifact.MaxManifestBytes,
 	}
