@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/confine-dev/confine/pkg/profile"
-	"github.com/confine-dev/confine/pkg/profile/apparmor"
 	"github.com/confine-dev/confine/pkg/profile/profiletest"
 	"github.com/confine-dev/confine/pkg/profile/seccomp"
 	"github.com/confine-dev/confine/pkg/profile/selinux"
@@ -18,7 +17,7 @@ const web = `; of the web server
 
 func TestConformance(t *testing.T) {
 	profiletest.RunKind(t, selinux.New(), profiletest.KindCase{
-		Others: []profile.Kind{seccomp.New(seccomp.Options{}), apparmor.New()},
+		Others: []profile.Kind{seccomp.New(seccomp.Options{})},
 		Bad:    map[string]profiletest.Payload{"any": {Data: web}},
 	})
 }
