@@ -56,7 +56,7 @@ type Source interface {
 const (
 	DefaultRemovalDelay = time.Hour
 	DefaultResync       = 5 * time.Minute
-	defaultPulls        = 4
+	defaultPulls        = 8
 	defaultPullTimeout  = 5 * time.Minute
 	defaultLinger       = 100 * time.Millisecond
 
@@ -80,7 +80,7 @@ type Options struct {
 	// Resync is how often folders are read and hosts repaired although nothing
 	// said that they changed; zero means five minutes.
 	Resync time.Duration
-	// Pulls bounds the artifacts pulled at one time; zero means 4.
+	// Pulls bounds the artifacts pulled at one time; zero means 8.
 	Pulls int
 	// PullTimeout bounds one pull; zero means five minutes.
 	PullTimeout time.Duration

@@ -40,6 +40,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.opts.Notify(StateStopping)
 	resync := a.opts.Now().Add(a.opts.Resync)
 	wake := a.opts.Now()
+	spare := true // reading and judging all anew took memory
 	for {
 		e, ok := a.await(ctx, wake)
 		if !ok {
@@ -54,8 +55,9 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.read()
 		}
 		p := a.run(ctx, true, e.repair)
-		if (p.changed || e.reread) && !a.pulling() {
+		if spare = spare || p.changed || e.reread; spare && !a.pulling() {
 			debug.FreeOSMemory() // what was read and installed is not needed again
+			spare = false
 		}
 		wake = a.wake(p, resync)
 	}
