@@ -1,5 +1,7 @@
 package selinux
 
+import "strings"
+
 // The tests compile classes that hold these, and compare the tables.
 var (
 	DefaultPermissions = defaultPermissions
@@ -16,4 +18,13 @@ func DefaultTemplates() (byDefault, listed []string) {
 		}
 	}
 	return byDefault, listed
+}
+
+// Text writes the profile again, without comments and spaces.
+func (p *Profile) Text() string {
+	var b strings.Builder
+	for _, s := range p.statements {
+		b.WriteString(s.String() + "\n")
+	}
+	return b.String()
 }
