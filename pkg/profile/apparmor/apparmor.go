@@ -14,13 +14,17 @@ const Name = "apparmor"
 // New returns the AppArmor kind.
 func New() profile.Opaque {
 	return profile.Opaque{
-		KindName: Name,
-		Labels: profile.Format{
-			MediaType:   "application/vnd.confine.apparmor.v1",
-			Extensions:  []string{".aa", ".apparmor"},
-			DefaultFile: "profile.aa",
-		},
+		KindName:  Name,
+		Labels:    format(),
 		LooksLike: header().Match,
+	}
+}
+
+func format() profile.Format {
+	return profile.Format{
+		MediaType:   "application/vnd.confine.apparmor.v1",
+		Extensions:  []string{".aa", ".apparmor"},
+		DefaultFile: "profile.aa",
 	}
 }
 

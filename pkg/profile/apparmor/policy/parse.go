@@ -463,3 +463,9 @@ func knownFlags() map[string]bool {
 		"namespace_relative": false, "interruptible": false, "kill.signal": true, "error": true, "path": true,
 	}
 }
+
+// IsFlag reports whether name is a flag of profiles that this reader knows.
+func IsFlag(name string) bool {
+	_, known := knownFlags()[name]
+	return known
+}

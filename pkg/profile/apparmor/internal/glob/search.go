@@ -17,19 +17,24 @@ const (
 )
 
 // Search looks for a path that allowed and among match and except does not.
-// budget is how many states it may visit; what it spent is taken off.
+// Paths never hold two slashes in a row. budget is how many states it may
+// visit; what it spent is taken off.
 func Search(allowed, among, except *Set, budget *int) (path string, found Finding) {
-	classes, samples := classesOf(allowed, among, except)
+	*budget -= allowed.Size() + among.Size() + except.Size()
+	classes, samples := classesOf(budget, allowed, among, except)
 	sides := [3]*lazy{newLazy(allowed, budget), newLazy(among, budget), newLazy(except, budget)}
-	type triple [3]int
+	type triple struct {
+		states  [3]int
+		slashed bool
+	}
 	type step struct {
 		from int
 		by   byte
 	}
-	first := triple{sides[0].begin(), sides[1].begin(), sides[2].begin()}
+	first := triple{states: [3]int{sides[0].begin(), sides[1].begin(), sides[2].begin()}}
 	queue, came, seen := []triple{first}, []step{{from: -1}}, map[triple]bool{first: true}
 	for i := 0; i < len(queue); i++ {
-		at := queue[i]
+		at := queue[i].states
 		if sides[0].accepts[at[0]] && sides[1].accepts[at[1]] && !sides[2].accepts[at[2]] {
 			var back []byte
 			for j := i; came[j].from >= 0; j = came[j].from {
@@ -42,11 +47,11 @@ func Search(allowed, among, except *Set, budget *int) (path string, found Findin
 			if *budget -= 3; *budget < 0 {
 				return "", Unknown
 			}
-			next := triple{}
+			next := triple{slashed: samples[class] == '/'}
 			for k, side := range sides {
-				next[k] = side.step(at[k], class, samples[class])
+				next.states[k] = side.step(at[k], class, samples[class])
 			}
-			if next[0] == dead || next[1] == dead || seen[next] {
+			if next.slashed && queue[i].slashed || next.states[0] == dead || next.states[1] == dead || seen[next] {
 				continue
 			}
 			seen[next] = true
@@ -61,15 +66,21 @@ func Search(allowed, among, except *Set, budget *int) (path string, found Findin
 
 // classesOf parts the byte values into classes that no edge tells apart, and
 // returns how many there are with one byte of each, a readable one where it can.
-func classesOf(sets ...*Set) (int, []byte) {
+func classesOf(budget *int, sets ...*Set) (int, []byte) {
 	var class [256]int
 	count, done := 1, map[bytes]bool{}
-	for _, s := range sets {
+	var slash bytes
+	slash.add('/')
+	alone := &Set{nodes: []node{{on: slash, reads: true}}}
+	for _, s := range append(sets, alone) {
 		for _, n := range s.nodes {
 			if !n.reads || done[n.on] {
 				continue
 			}
 			done[n.on] = true
+			if *budget -= 256; *budget < 0 {
+				break
+			}
 			renamed := map[[2]int]int{}
 			for c := range 256 {
 				key := [2]int{class[c], 0}

@@ -1,0 +1,124 @@
+package apparmor
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/confine-dev/confine/pkg/profile/apparmor/internal/glob"
+	"github.com/confine-dev/confine/pkg/profile/apparmor/policy"
+)
+
+const (
+	maxExpansions    = 128  // globs that one path may stand for
+	maxExpandedBytes = 1024 // of each
+)
+
+// variables are what a text says of its variables, and what the tunables of a
+// host usually say. Values of both count: a text may only add.
+type variables struct {
+	values  map[string][]string
+	pattern *regexp.Regexp
+	// expanded holds what is known already; nil is for what cannot be told.
+	expanded map[string][]string
+}
+
+func variablesOf(f *policy.File) *variables {
+	v := &variables{values: tunables(), pattern: regexp.MustCompile(`@\{([A-Za-z][A-Za-z0-9_]*)\}`), expanded: map[string][]string{}}
+	for _, a := range f.Variables {
+		name := strings.Trim(a.Name, "@{}")
+		v.values[name] = append(v.values[name], a.Values...)
+	}
+	return v
+}
+
+// tunables are the variables of Debian's and Ubuntu's <tunables/...> that say
+// where the kernel's interfaces are, and those that surely are not there.
+func tunables() map[string][]string {
+	process := []string{"{[1-9],[1-9][0-9],[1-9][0-9][0-9],[1-9][0-9][0-9][0-9],[1-9][0-9][0-9][0-9][0-9]," +
+		"[1-9][0-9][0-9][0-9][0-9][0-9],[1-9][0-9][0-9][0-9][0-9][0-9][0-9]}"}
+	return map[string][]string{
+		"PROC": {"/proc/"}, "sys": {"/sys/"}, "securityfs": {"/sys/kernel/security/"},
+		"pid": process, "pids": process, "tid": process, "tids": process,
+		"HOME": {"/home/*/", "/root/"}, "HOMEDIRS": {"/home/"}, "run": {"/run/", "/var/run/"},
+		"multiarch": {"*-linux-gnu*"}, "etc_ro": {"/etc/", "/usr/etc/"}, "etc_rw": {"/etc/"},
+	}
+}
+
+// expand returns the globs that path stands for with its variables replaced.
+// Where they cannot be told, Most gets what matches everything they could be,
+// and Least gets nothing.
+func (v *variables) expand(path string, side glob.Side) []string {
+	expanded := v.replace(path)
+	if expanded == nil {
+		if side == glob.Least {
+			return nil
+		}
+		first := strings.Index(path, "@{")
+		expanded = []string{path[:max(first, 0)] + "**"}
+	}
+	for i := range expanded {
+		expanded[i] = collapse(expanded[i])
+	}
+	return expanded
+}
+
+// of returns what a variable stands for; nil where that cannot be told: it is
+// unknown, it holds itself, or it is too much.
+func (v *variables) of(name string) []string {
+	if known, done := v.expanded[name]; done {
+		return known
+	}
+	v.expanded[name] = nil // while it is being expanded, and if it holds itself
+	var all []string
+	for _, value := range v.values[name] {
+		more := v.replace(value)
+		if more == nil || len(all)+len(more) > maxExpansions {
+			return nil
+		}
+		all = append(all, more...)
+	}
+	v.expanded[name] = all
+	return all
+}
+
+// replace returns text with all variables replaced, or nil.
+func (v *variables) replace(text string) []string {
+	out := []string{""}
+	for text != "" {
+		m := v.pattern.FindStringSubmatchIndex(text)
+		if m == nil {
+			return product(out, []string{text})
+		}
+		out = product(out, []string{text[:m[0]]})
+		if out = product(out, v.of(text[m[2]:m[3]])); out == nil {
+			return nil
+		}
+		text = text[m[1]:]
+	}
+	return out
+}
+
+// product joins each of heads with each of tails; nil where that is too much.
+func product(heads, tails []string) []string {
+	if len(heads)*len(tails) > maxExpansions {
+		return nil
+	}
+	var out []string
+	for _, head := range heads {
+		for _, tail := range tails {
+			if len(head)+len(tail) > maxExpandedBytes {
+				return nil
+			}
+			out = append(out, head+tail)
+		}
+	}
+	return out
+}
+
+// collapse makes one slash of several, as apparmor_parser does.
+func collapse(path string) string {
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return path
+}
