@@ -2,6 +2,7 @@ package seccomp_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/confine-dev/confine/pkg/reason"
@@ -48,5 +49,26 @@ func TestADeniedMultiplexerIsNotLetThroughByItsParts(t *testing.T) {
 		"socket denied on i386":        {profile: on(x86, rule("ERRNO", "socket")), limits: noSocketcall},
 		"read on i386":                 {profile: on(x86, rule("ALLOW", "read")), limits: noSocketcall},
 		"connect where bind is denied": {profile: on(x86, rule("ALLOW", "connect")), limits: raw(`{"deniedSyscalls":["bind"]}`)},
+	})
+}
+
+// Of rules that contradict each other, libseccomp makes filters that let
+// through what none of them allows.
+func TestContradictingRulesAreNotTrusted(t *testing.T) {
+	asked := rule("ALLOW", "personality", cond(0, "EQ", 0))
+	denyOther := `{"names":["personality"],"action":"SCMP_ACT_ERRNO","errnoRet":2,"args":[` + cond(1, "GE", 45) + `,` + cond(0, "NE", 45) + `]}`
+	open := func(rules ...string) string {
+		return `{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64"],"syscalls":[` + strings.Join(rules, ",") + `]}`
+	}
+	noBpf := raw(`{"baseline":"Unbounded","deniedSyscalls":["bpf"]}`)
+	judge(t, allBut{}, map[string]verdictCase{
+		"allowed and denied under conditions":   {profile: on("X86_64", denyOther, asked), want: reason.ProfileForbidden, says: "another effect"},
+		"in the other order":                    {profile: on("X86_64", asked, denyOther), want: reason.ProfileForbidden},
+		"denied as the default does":            {profile: on("X86_64", asked, rule("ERRNO", "personality", cond(0, "EQ", 45)))},
+		"denied alone":                          {profile: on("X86_64", denyOther)},
+		"allowed at will by the default":        {profile: on("X86_64", rule("ALLOW", "read"), rule("KILL", "read", cond(0, "EQ", 0)))},
+		"conditions that the default lacks":     {profile: on("X86_64", rule("ALLOW", "read", cond(0, "EQ", 1)), rule("KILL", "read", cond(0, "EQ", 0)))},
+		"open, one unconditional":               {profile: open(rule("ERRNO", "bpf")), limits: noBpf},
+		"open, one unconditional and one other": {profile: open(rule("ERRNO", "bpf"), rule("KILL", "bpf", cond(0, "EQ", 1))), limits: noBpf, want: reason.ProfileForbidden},
 	})
 }

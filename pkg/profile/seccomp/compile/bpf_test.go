@@ -5,6 +5,7 @@ package compile_test
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	libseccomp "github.com/seccomp/libseccomp-golang"
@@ -168,5 +169,28 @@ func TestMultiplexersAreLetThroughByTheirParts(t *testing.T) {
 		if got := verdictOf(t, program, unix.AUDIT_ARCH_I386, int32(socketcall), [6]uint64{call}); got != want {
 			t.Errorf("socketcall(%d): let through %v, want %v", call, got, want)
 		}
+	}
+}
+
+// TestContradictingRulesLetMoreThrough is why constraints refuse conditional
+// rules beside contradicting ones: no rule here allows personality(0x2002d),
+// and the filter that libseccomp 2.5.4 makes of them does. A library that
+// fails this test has mended it, and the refusal can go.
+func TestContradictingRulesLetMoreThrough(t *testing.T) {
+	errno := uint32(2)
+	p := &seccomp.Profile{DefaultAction: seccomp.ActErrno, Architectures: []seccomp.Arch{seccomp.ArchX86_64},
+		Syscalls: []seccomp.Syscall{
+			{Names: []string{"personality"}, Action: seccomp.ActErrno, ErrnoRet: &errno,
+				Args: []seccomp.Arg{{Index: 1, Value: 45, Op: seccomp.OpGreaterEqual}, {Value: 45, Op: seccomp.OpNotEqual}}},
+			{Names: []string{"personality"}, Action: seccomp.ActAllow, Args: []seccomp.Arg{{Op: seccomp.OpEqualTo}}},
+		}}
+	program, err := compile.Program(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc([]uint64{0, 1, 44, 45, 46, 1 << 32, ^uint64(0)}, func(other uint64) bool {
+		return verdictOf(t, program, unix.AUDIT_ARCH_X86_64, unix.SYS_PERSONALITY, [6]uint64{0x2002d, other})
+	}) {
+		t.Error("the filter keeps to the rules")
 	}
 }
