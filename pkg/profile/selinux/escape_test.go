@@ -78,9 +78,18 @@ func (c *compiler) demonstrate(e escape, harmless string) {
 		if conf := c.conf(e.text); !strings.Contains(conf, e.line) || strings.Contains(harmless, e.line) {
 			c.t.Errorf("%q does not tell it from a harmless profile:\n%s", e.line, grep(conf, strings.Fields(e.line)[0]))
 		}
-	case breaks, refused, newer:
+	case breaks:
 		if _, held := c.compiles(e.text, true); held {
-			c.t.Error("secilc admits it with all guards")
+			c.t.Error("secilc compiles it with all guards")
+		}
+	case refused:
+		if _, compiled := c.compiles(e.text, false); compiled {
+			c.t.Error("secilc compiles it: find out what it does")
+		}
+	case newer:
+		// Where secilc knows it, it must not turn out to be harmless.
+		if _, compiled := c.compiles(e.text, false); compiled && c.conf(e.text) == harmless {
+			c.t.Error("secilc compiles it to the policy of a harmless profile")
 		}
 	default:
 		c.t.Errorf("the proof %q is unknown", e.proof)

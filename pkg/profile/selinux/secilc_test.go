@@ -62,7 +62,7 @@ func basePolicy(t *testing.T) string {
 	return b.String() + string(rest) + guards.String()
 }
 
-// compiler runs Debian's secilc and secil2conf against the base policy.
+// compiler runs the programs of Debian's secilc against the base policy.
 type compiler struct {
 	t    *testing.T
 	dir  string
@@ -73,7 +73,7 @@ type compiler struct {
 // and nothing of Confine needs it. Under CI=true that is a failure.
 func newCompiler(t *testing.T) *compiler {
 	t.Helper()
-	for _, tool := range []string{"secilc", "secil2conf"} {
+	for _, tool := range []string{"secilc", "secil2conf", "secil2tree"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			message := tool + " is missing, so no escape can be shown to be one: apt-get install secilc"
 			if os.Getenv("CI") == "true" {
@@ -95,7 +95,7 @@ func (c *compiler) write(file, text string) {
 	}
 }
 
-// run gives the module, with the base, to a program; it returns what the
+// run gives the module, with the base if there is one, to a program; it returns what the
 // program wrote into its output file, its messages, and whether it succeeded.
 func (c *compiler) run(module, program string, args ...string) (output, messages string, ok bool) {
 	c.t.Helper()
@@ -107,7 +107,11 @@ func (c *compiler) run(module, program string, args ...string) (output, messages
 	c.write(file, module)
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, append(args, "-o", out, c.base, file)...)
+	args = append(args, "-o", out)
+	if c.base != "" {
+		args = append(args, c.base)
+	}
+	cmd := exec.CommandContext(ctx, program, append(args, file)...)
 	cmd.Dir = dir
 	said, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
