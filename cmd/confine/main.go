@@ -12,6 +12,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second interrupt ends what does not listen
 	code := cli.Run(ctx, os.Args, cli.SystemStreams())
 	stop()
 	os.Exit(code)

@@ -9,6 +9,7 @@ profile=$1
 key=$2
 
 confine lint --strict "$profile" >&2
+# A version has no leading v: policies compare it as a semantic version.
 # Not piped: a pipe would hide that the push failed.
-pushed=$(confine push "$REPOSITORY:$TAG" "$profile" --artifact-version "$TAG" --key "$key")
+pushed=$(confine push "$REPOSITORY:$TAG" "$profile" --artifact-version "${TAG#v}" --key "$key")
 echo "$pushed" | tail -n 1

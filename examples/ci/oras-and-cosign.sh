@@ -10,7 +10,7 @@ key=$2
 # The media type says what the file is; the annotations are signed with it.
 digest=$(oras push --format go-template='{{.digest}}' \
   --artifact-type application/vnd.confine.profiles.v1 \
-  --annotation dev.confine.version="$TAG" \
+  --annotation dev.confine.version="${TAG#v}" \
   "$REPOSITORY:$TAG" "$profile:application/vnd.confine.seccomp.v1+json")
 
 # Signatures are made for a digest, never for a tag. With a key alone there is

@@ -21,7 +21,7 @@ var labelRegexp = regexp.MustCompile(`\A[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\z`)
 // ParseVersion accepts a whole semantic version without a leading v
 // (https://semver.org/spec/v2.0.0.html), of at most 64 bytes, and returns it
 // as golang.org/x/mod/semver compares it.
-func ParseVersion(text string) (comparable string, ok bool) {
+func ParseVersion(text string) (canonical string, ok bool) {
 	v := "v" + text
 	if len(text) > maxVersionBytes || !semver.IsValid(v) {
 		return "", false

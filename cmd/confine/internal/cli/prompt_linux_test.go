@@ -54,7 +54,7 @@ func TestAnInterruptedPromptEnds(t *testing.T) {
 	if prefix := os.Getenv(promptChild); prefix != "" {
 		streams := SystemStreams()
 		streams.LookupEnv = func(string) (string, bool) { return "", false }
-		os.Exit(Run(t.Context(), []string{"confine", "keygen", "--output-key-prefix", prefix}, streams))
+		os.Exit(Run(t.Context(), []string{"confine", "keygen", "--output-key-prefix", prefix}, streams)) //nolint:revive // this process is the command line under test
 	}
 	ours, theirs := openTerminal(t)
 	prefix := t.TempDir() + "/cosign"
