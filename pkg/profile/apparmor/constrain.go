@@ -202,7 +202,7 @@ func (j *judge) profile(name string, p *policy.Profile) {
 	}
 	for _, r := range p.Rules {
 		if !r.Denies() {
-			j.rule(p, r)
+			j.rule(name, p, r)
 		}
 	}
 	j.kernelWrites(p)

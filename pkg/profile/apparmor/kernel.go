@@ -23,9 +23,9 @@ const (
 func kernelPaths() []string {
 	return []string{
 		"/proc/sys/**", "/proc/{sysrq-trigger,kcore,kmem,mem,mtrr,timer_list,sched_debug,keys,key-users,latency_stats}",
-		"/proc/{acpi,asound,bus,driver,dynamic_debug,fs,irq,scsi,tty}/**",
-		"/proc/*/attr/**", "/proc/*/task/*/attr/**", "/proc/*/{mem,uid_map,gid_map,setgroups,projid_map}",
-		"/proc/*/task/*/{mem,uid_map,gid_map,setgroups,projid_map}",
+		"/proc/{acpi,bus,driver,dynamic_debug,fs,irq,scsi,tty}/**",
+		"/proc/{[0-9]*,self,thread-self}/{,task/*/}attr/**",
+		"/proc/{[0-9]*,self,thread-self}/{,task/*/}{mem,uid_map,gid_map,setgroups,projid_map}",
 		"/sys/**", "/dev/{mem,kmem,port}",
 	}
 }
@@ -148,4 +148,11 @@ func isPowerful(abstraction string) bool {
 	})
 }
 
-func powerful() []string { return []string{"lxc", "libvirt-lxc", "libvirt-qemu", "ubuntu-helpers"} }
+func powerful() []string {
+	return []string{
+		"apache2-common", "apparmor_api/change_profile", "libvirt-lxc", "libvirt-qemu", "lxc", "nvidia", "opencl", "opencl-nvidia",
+		"snap_browsers", "ubuntu-bittorrent-clients", "ubuntu-browsers", "ubuntu-browsers.d", "ubuntu-console-browsers",
+		"ubuntu-console-email", "ubuntu-email", "ubuntu-feed-readers", "ubuntu-gnome-terminal", "ubuntu-helpers",
+		"ubuntu-konsole", "ubuntu-media-players", "ubuntu-unity7-base", "ubuntu-unity7-launcher", "ubuntu-unity7-messaging", "ubuntu-xterm",
+	}
+}

@@ -50,7 +50,7 @@ const (
 	PivotRoot       RuleClass = "pivot_root"       // pivot_root
 	Priority        RuleClass = "priority"         // priority= on rules that allow
 	Prompt          RuleClass = "prompt"           // prompt
-	Ptrace          RuleClass = "ptrace"           // ptrace beyond readby and tracedby
+	Ptrace          RuleClass = "ptrace"           // ptrace of processes of other profiles
 	Remount         RuleClass = "remount"          // remount
 	Umount          RuleClass = "umount"           // umount
 	Userns          RuleClass = "userns"           // userns

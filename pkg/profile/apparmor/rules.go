@@ -9,7 +9,7 @@ import (
 
 // rule judges one rule that allows something. What a file rule may write is
 // judged for the whole profile at once, with its deny rules.
-func (j *judge) rule(p *policy.Profile, r *policy.Rule) {
+func (j *judge) rule(name string, p *policy.Profile, r *policy.Rule) {
 	if r.Priority != "" {
 		j.object(r.Pos, Priority, "a priority can put %s above deny rules", shown(r.Object()))
 	}
@@ -22,9 +22,8 @@ func (j *judge) rule(p *policy.Profile, r *policy.Rule) {
 	case policy.Capability:
 		j.capability(r)
 	case policy.Ptrace:
-		passive := func(word string) bool { return word == "readby" || word == "tracedby" }
-		if len(r.Terms.Access) == 0 || slices.ContainsFunc(r.Terms.Access, func(w string) bool { return !passive(w) }) {
-			j.object(r.Pos, Ptrace, "%s allows to trace or read other processes", shown(r.String()))
+		if !isPassive(r.Terms.Access) && !isOwnPeer(r.Terms.Conditions, name) {
+			j.object(r.Pos, Ptrace, "%s allows to trace or read processes of other profiles", shown(r.String()))
 		}
 	case policy.LinkClass, policy.Network, policy.Signal, policy.DBus, policy.Unix, policy.Rlimit, policy.Mqueue:
 		// These reach no further than namespaces, file rules and the peers' own profiles allow.
@@ -32,6 +31,21 @@ func (j *judge) rule(p *policy.Profile, r *policy.Rule) {
 		// RuleClass and policy.Class share the words of all other classes.
 		j.object(r.Pos, RuleClass(r.Class), "%s is forbidden by default", shown(r.String()))
 	}
+}
+
+// isPassive reports whether others do what a ptrace rule allows.
+func isPassive(access []string) bool {
+	return len(access) > 0 && !slices.ContainsFunc(access, func(w string) bool { return w != "readby" && w != "tracedby" })
+}
+
+// isOwnPeer reports whether a rule is about processes of the same profile only,
+// as abstractions/base and the defaults of runtimes have it.
+func isOwnPeer(conditions []policy.Condition, name string) bool {
+	if len(conditions) != 1 || conditions[0].Key != "peer" || len(conditions[0].Values) != 1 {
+		return false
+	}
+	peer := conditions[0].Values[0]
+	return peer == "@{profile_name}" || peer == name
 }
 
 // runtimeCapabilities are what containerd and Docker give to every container.

@@ -45,16 +45,11 @@ func tunables() map[string][]string {
 }
 
 // expand returns the globs that path stands for with its variables replaced.
-// Where they cannot be told, Most gets what matches everything they could be,
-// and Least gets nothing.
+// What cannot be told is everything for Most, and makes it nothing for Least.
 func (v *variables) expand(path string, side glob.Side) []string {
-	expanded := v.replace(path)
-	if expanded == nil {
-		if side == glob.Least {
-			return nil
-		}
-		first := strings.Index(path, "@{")
-		expanded = []string{path[:max(first, 0)] + "**"}
+	expanded := v.replace(path, side)
+	if expanded == nil && side == glob.Most {
+		expanded = []string{"**"}
 	}
 	for i := range expanded {
 		expanded[i] = collapse(expanded[i])
@@ -71,7 +66,7 @@ func (v *variables) of(name string) []string {
 	v.expanded[name] = nil // while it is being expanded, and if it holds itself
 	var all []string
 	for _, value := range v.values[name] {
-		more := v.replace(value)
+		more := v.replace(value, glob.Least)
 		if more == nil || len(all)+len(more) > maxExpansions {
 			return nil
 		}
@@ -81,8 +76,9 @@ func (v *variables) of(name string) []string {
 	return all
 }
 
-// replace returns text with all variables replaced, or nil.
-func (v *variables) replace(text string) []string {
+// replace returns text with all variables replaced, or nil. For Most, a
+// variable that cannot be told ends the text with what matches everything.
+func (v *variables) replace(text string, side glob.Side) []string {
 	out := []string{""}
 	for text != "" {
 		m := v.pattern.FindStringSubmatchIndex(text)
@@ -90,7 +86,11 @@ func (v *variables) replace(text string) []string {
 			return product(out, []string{text})
 		}
 		out = product(out, []string{text[:m[0]]})
-		if out = product(out, v.of(text[m[2]:m[3]])); out == nil {
+		values := v.of(text[m[2]:m[3]])
+		if values == nil && side == glob.Most {
+			return product(out, []string{"**"})
+		}
+		if out = product(out, values); out == nil {
 			return nil
 		}
 		text = text[m[1]:]

@@ -171,11 +171,11 @@ func (f *FileRule) text() string {
 	links := f.Target != "" && strings.Contains(f.Access, "l")
 	switch {
 	case f.Subset:
-		parts = append(parts, f.Access+f.Exec, "subset", written(f.Path))
+		parts = append(parts, f.Access+f.Exec, "subset", writtenPath(f.Path))
 	case links:
-		parts = append(parts, f.Access+f.Exec, written(f.Path))
+		parts = append(parts, f.Access+f.Exec, writtenPath(f.Path))
 	default:
-		parts = append(parts, written(f.Path), f.Access+f.Exec)
+		parts = append(parts, writtenPath(f.Path), f.Access+f.Exec)
 	}
 	if f.Target != "" {
 		parts = append(parts, "->", written(f.Target))
@@ -230,6 +230,16 @@ func allWritten(texts []string) []string {
 		out = append(out, written(text))
 	}
 	return out
+}
+
+// writtenPath renders a path outside of a list, where a comma between braces is
+// a part of a word.
+func writtenPath(path string) string {
+	s := scanner{src: path + " "}
+	if text, err := s.word(false); err == nil && text == path && isPath(path) && s.off == len(path) && !strings.ContainsAny(path, " \t") {
+		return path
+	}
+	return written(path)
 }
 
 // written renders a text with quotes where its reader needs them.
