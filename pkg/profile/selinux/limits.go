@@ -31,7 +31,10 @@ const (
 //	 "allowedPermissions": {"process": ["execmem"]}}
 //
 // A pattern of allowedBlocks is a name, or at least three characters of it and
-// a star at the end.
+// a star at the end. A name in allowedTypes admits all that the permissions
+// admit on that type, and where it is an attribute of the host's policy, on
+// every type in it. A template must not declare what the host's policy would
+// not give to any profile that inherits it: it is not looked into.
 type limits struct {
 	blocks      []string
 	templates   []string

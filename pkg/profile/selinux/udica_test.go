@@ -78,6 +78,8 @@ func TestRefusalsSayWhatIsWrong(t *testing.T) {
 		"a statement":  {block("(typepermissive process)"), "x.cil:3:1", "(typepermissive process) may not stand in a profile: it changes how the type is enforced"},
 		"the block":    {"\n(block web (blockinherit container))", "x.cil:2:8", `the block "web" is not named confine_<namespace>_<name>`},
 		"no template":  {"(block confine_web_x)", "x.cil:1:1", "does not inherit container"},
+		"a second":     {block("") + "(block confine_web_y)", "x.cil:4:1", "(block confine_web_y) is a second statement at the top"},
+		"a rule first": {"(allow a b (c (d)))" + block(""), "x.cil:1:1", "(allow a b (c (d))) stands at the top"},
 		"two at once":  {block("(allow process a (file (read))) (allow process b (file (read)))"), "x.cil:3:16", `"b"`},
 		"many":         {block(strings.Repeat("(allow process a (file (read))) (allow process b (file (read)))(frob)(grob)(hob)(rob)(lob)", 3)), "x.cil:3:16", "; the list ends here"},
 		"a long one":   {block(fmt.Sprintf("(macro m %s)", strings.Repeat("a ", 1000))), "x.cil:3:1", "..."},
@@ -87,5 +89,14 @@ func TestRefusalsSayWhatIsWrong(t *testing.T) {
 		if !ok || refusal.Object != tc.object || !strings.Contains(refusal.Detail, tc.says) || len(refusal.Detail) > 1024 {
 			t.Errorf("%s: got %v", name, err)
 		}
+	}
+}
+
+// TestTheMessageForLineEndingsNamesTheCause: editors that write them do not
+// show them.
+func TestTheMessageForLineEndingsNamesTheCause(t *testing.T) {
+	_, err := selinux.Parse("x.cil", []byte("(block a)\r\n"))
+	if err == nil || !strings.Contains(err.Error(), "lines end with a newline alone") {
+		t.Error(err)
 	}
 }
