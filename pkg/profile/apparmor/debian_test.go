@@ -22,6 +22,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/confine-dev/confine/pkg/profile/apparmor"
+	"github.com/confine-dev/confine/pkg/profile/apparmor/policy"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -31,20 +32,25 @@ type debian struct {
 	err  error
 }
 
-// folder of the unpacked packages; TestMain removes it.
+// unpack downloads and unpacks once for all tests; TestMain removes it.
 var unpack = sync.OnceValue(func() debian {
-	root, err := os.MkdirTemp("", "confine-apparmor-")
-	if err != nil {
-		return debian{err: err}
-	}
+	root := os.Getenv(rootVariable)
 	return debian{root, unpackInto(root)}
 })
 
+// rootVariable tells where to unpack: a folder that TestMain makes.
+const rootVariable = "CONFINE_TEST_APPARMOR_ROOT"
+
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if d := unpack(); d.root != "" && d.err == nil {
-		_ = os.RemoveAll(d.root)
+	root, err := os.MkdirTemp("", "confine-apparmor-")
+	if err == nil {
+		err = os.Setenv(rootVariable, root)
 	}
+	if err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(root)
 	os.Exit(code)
 }
 
@@ -309,4 +315,50 @@ func rendered(t *testing.T, module, file string) string {
 		t.Fatal(err)
 	}
 	return text.String()
+}
+
+// TestReadingIsTheParsers: what is written from what was read compiles to the
+// same binary policy as the text itself, so nothing was read otherwise.
+func TestReadingIsTheParsers(t *testing.T) {
+	texts := map[string]string{"nginx": nginx}
+	all := debianProfiles(t)
+	for i, name := range slices.Sorted(maps.Keys(all)) {
+		if i%4 == 0 { // all of them take the compiler a quarter of a minute
+			texts[name] = all[name]
+		}
+	}
+	for _, e := range escapes() {
+		if !e.newer && e.class != "" {
+			texts[e.name] = e.policy()
+		}
+	}
+	compared := 0
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		p := parse(t, texts[name]).(*apparmor.Profile)
+		if conditional(p) {
+			continue // written without its conditions
+		}
+		want, err := realParser(t, texts[name], "-S")
+		if err != nil {
+			continue // of its own packages, the local files are missing
+		}
+		got, err := realParser(t, p.Policy.String(), "-S")
+		if err != nil || got != want {
+			t.Errorf("%s compiles to %d bytes, and written again to %d, %v:\n%s", name, len(want), len(got), err, p.Policy)
+		}
+		compared++
+	}
+	if compared < 100 {
+		t.Errorf("only %d texts were compared", compared)
+	}
+	t.Logf("%d texts compile to the same policy when written again", compared)
+}
+
+func conditional(p *apparmor.Profile) bool {
+	for _, profile := range p.Policy.Profiles {
+		if slices.ContainsFunc(profile.Rules, func(r *policy.Rule) bool { return r.When != "" }) {
+			return true
+		}
+	}
+	return false
 }
