@@ -29,6 +29,10 @@ help: ## List the targets
 deps: ## Install the Debian packages that a build needs, where they are missing
 	@hack/deps build
 
+.PHONY: test-deps
+test-deps:
+	@hack/deps test
+
 .PHONY: build
 build: deps ## Build bin/confine and bin/confine-agent, static
 	@mkdir -p bin
@@ -43,16 +47,16 @@ tools: ## Build the pinned oras, cosign and registry that the tests run against
 	@$(TOOL) $(INTEROP_TOOLS) >/dev/null
 
 .PHONY: test
-test: deps tools ## Vet and run all tests, those against real oras and cosign too
+test: test-deps tools ## Vet and run all tests, those against real oras and cosign too
 	go vet -tags $(TAGS) $(PKGS)
 	go test -tags $(TAGS) -json $(ARGS) $(PKGS) | go run ./test/tools/cmd/testsum
 
 .PHONY: test-interop
-test-interop: deps tools ## Run only the tests against real oras, cosign and registry
+test-interop: test-deps tools ## Run only the tests against real oras, cosign and registry
 	go test -tags $(TAGS) -json $(ARGS) ./test/interop/... | go run ./test/tools/cmd/testsum
 
 .PHONY: race
-race: deps tools ## Run all tests under the race detector
+race: test-deps tools ## Run all tests under the race detector
 	go test -race -tags $(TAGS) -json $(ARGS) $(PKGS) | go run ./test/tools/cmd/testsum
 
 .PHONY: fuzz
