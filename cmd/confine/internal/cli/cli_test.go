@@ -232,6 +232,10 @@ func TestLint(t *testing.T) {
 		"open.json":    `{"defaultAction":"SCMP_ACT_ALLOW"}`,
 		"twice.json":   `{"defaultAction":"SCMP_ACT_ERRNO","defaultAction":"SCMP_ACT_ALLOW"}`,
 		"dialect.json": `{"defaultAction":"SCMP_ACT_ERRNO","archMap":[]}`,
+		"deny.aa":      "profile confine.web.x {\n  mount,\n}\n",
+		"broken.aa":    "profile confine.web.x {\n  frobnicate,\n}\n",
+		"type.cil":     "(block confine_web_x (blockinherit container) (type y))\n",
+		"broken.cil":   "(block confine_web_x\n",
 		"typo.json":    `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["opneat"],"action":"SCMP_ACT_ALLOW"}]}`,
 	} {
 		if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
@@ -243,16 +247,21 @@ func TestLint(t *testing.T) {
 		code int
 		want string
 	}{
-		"good":          {[]string{good}, ExitOK, "valid seccomp profile"},
-		"forbidden":     {[]string{"open.json"}, ExitOK, "forbidden by the default constraints"},
-		"strict":        {[]string{"open.json", "--strict"}, ExitRefused, "forbidden by the default constraints"},
-		"repeated key":  {[]string{good, "twice.json"}, ExitRefused, "twice.json:1:"},
-		"dialect":       {[]string{"dialect.json"}, ExitRefused, "--flatten"},
-		"unknown name":  {[]string{"typo.json"}, ExitOK, "openat"},
-		"as JSON":       {[]string{"twice.json", "-o", "json"}, ExitRefused, `"reason": "ProfileInvalid"`},
-		"not there":     {[]string{"nowhere.json"}, ExitRefused, "nowhere.json"},
-		"no extension":  {[]string{"cosign"}, ExitRefused, "cosign"},
-		"many and YAML": {[]string{good, "typo.json", "-o", "yaml"}, ExitOK, "valid: true"},
+		"good":              {[]string{good}, ExitOK, "valid seccomp profile"},
+		"forbidden":         {[]string{"open.json"}, ExitOK, "forbidden by the default constraints"},
+		"strict":            {[]string{"open.json", "--strict"}, ExitRefused, "forbidden by the default constraints"},
+		"repeated key":      {[]string{good, "twice.json"}, ExitRefused, "twice.json:1:"},
+		"dialect":           {[]string{"dialect.json"}, ExitRefused, "--flatten"},
+		"unknown name":      {[]string{"typo.json"}, ExitOK, "openat"},
+		"as JSON":           {[]string{"twice.json", "-o", "json"}, ExitRefused, `"reason": "ProfileInvalid"`},
+		"AppArmor":          {[]string{"deny.aa"}, ExitOK, "mount"},
+		"AppArmor, strict":  {[]string{"deny.aa", "--strict"}, ExitRefused, "forbidden by the default constraints"},
+		"AppArmor, invalid": {[]string{"broken.aa"}, ExitRefused, "broken.aa:2:"},
+		"SELinux, strict":   {[]string{"type.cil", "--strict"}, ExitRefused, "type.cil:1:"},
+		"SELinux, invalid":  {[]string{"broken.cil"}, ExitRefused, "broken.cil:1:"},
+		"not there":         {[]string{"nowhere.json"}, ExitRefused, "nowhere.json"},
+		"no extension":      {[]string{"cosign"}, ExitRefused, "cosign"},
+		"many and YAML":     {[]string{good, "typo.json", "-o", "yaml"}, ExitOK, "valid: true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := b.confine(append([]string{"lint"}, tc.args...)...)

@@ -15,8 +15,12 @@ import (
 	"github.com/confine-dev/confine/pkg/version"
 )
 
-// knownKinds are the kinds this program knows.
+// knownKinds are the kinds as nodes judge them.
 func knownKinds() profile.Set { return kinds.All(compile.Resolver()) }
+
+// readableKinds are the kinds as far as this version reads them, for commands
+// that only show.
+func readableKinds() profile.Set { return kinds.Readable(compile.Resolver()) }
 
 // client speaks to registries with the user's credentials.
 func (a *app) client() (*registry.Client, error) {

@@ -44,7 +44,7 @@ type difference struct {
 }
 
 func (a *app) diff(ctx context.Context, left, right string, o outputFlag) error {
-	kinds := knownKinds()
+	kinds := readableKinds()
 	old, err := a.sideOf(ctx, left, kinds)
 	if err != nil {
 		return err

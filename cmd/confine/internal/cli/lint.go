@@ -50,7 +50,7 @@ type linted struct {
 }
 
 func (a *app) lint(files []string, o outputFlag, strict bool) error {
-	kinds := knownKinds()
+	kinds := readableKinds()
 	results := make([]linted, 0, len(files))
 	failed := false
 	for _, file := range files {
