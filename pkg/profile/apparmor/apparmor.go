@@ -1,5 +1,21 @@
-// Package apparmor is the kind of AppArmor profiles, which this version
-// carries and verifies without reading them.
+// Package apparmor is the kind of AppArmor profiles: it reads policy text
+// (package policy), judges it, names what it would load and compares two texts.
+//
+// The safe default, which a TrustPolicy relaxes by allowedNames, allowedFlags,
+// allowedCapabilities and allowedRules, admits profiles of a container that stay
+// what they are: called confine.NAMESPACE.NAME, attached to nothing, enforcing,
+// executing in themselves or in profiles of the same text, with no more
+// capabilities than runtimes give, without mounts, user namespaces and the like,
+// and without writing to the kernel's own interfaces. For the last, all rules
+// of a profile are compared as globs with its deny rules taken off, so that
+// "file," passes with enough of them beside it, and alone does not.
+//
+// Includes are never read: <abstractions/...> and <tunables/...> are the host's
+// own and trusted, but for those known to allow what is forbidden here. Some
+// abstractions bring children and hats of their own, which Names does not know.
+//
+// No node installs AppArmor profiles yet: New carries them unread, and NewKind
+// is the kind that reads.
 package apparmor
 
 import (
@@ -11,7 +27,7 @@ import (
 // Name is the kind's word in resources, status and commands.
 const Name = "apparmor"
 
-// New returns the AppArmor kind.
+// New returns the AppArmor kind as nodes have it: carried and not read.
 func New() profile.Opaque {
 	return profile.Opaque{
 		KindName:  Name,

@@ -32,25 +32,23 @@ type debian struct {
 	err  error
 }
 
-// unpack downloads and unpacks once for all tests; TestMain removes it.
+// testRoot is where packages are unpacked; TestMain removes it.
+var testRoot = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "confine-apparmor-") })
+
+// unpack downloads and unpacks once for all tests.
 var unpack = sync.OnceValue(func() debian {
-	root := os.Getenv(rootVariable)
-	return debian{root, unpackInto(root)}
+	root, err := testRoot()
+	if err == nil {
+		err = unpackInto(root)
+	}
+	return debian{root, err}
 })
 
-// rootVariable tells where to unpack: a folder that TestMain makes.
-const rootVariable = "CONFINE_TEST_APPARMOR_ROOT"
-
 func TestMain(m *testing.M) {
-	root, err := os.MkdirTemp("", "confine-apparmor-")
-	if err == nil {
-		err = os.Setenv(rootVariable, root)
-	}
-	if err != nil {
-		panic(err)
-	}
 	code := m.Run()
-	_ = os.RemoveAll(root)
+	if root, err := testRoot(); err == nil {
+		_ = os.RemoveAll(root)
+	}
 	os.Exit(code)
 }
 

@@ -121,6 +121,7 @@ func conformance() profiletest.KindCase {
 			"commas between values":        {Data: "@{X} = /a, /b\nprofile x {\n}\n", Position: "1:10"},
 			"a control character":          {Data: body("/a\v r,"), Position: "4:3"},
 			"a carriage return":            {Data: body("/a\rr,"), Position: "4:3"},
+			"lines as Windows ends them":   {Data: "profile x {\r\n}\r\n", Position: "1:12"},
 			"text from right to left":      {Data: body("/a\u202e r,"), Position: "4:3"},
 			"a blank that is none":         {Data: body("/a\u00a0r,"), Position: "4:3"},
 			"braces that do not match":     {Data: body("/{a r,"), Position: "4:1"},

@@ -243,7 +243,7 @@ func (p *parser) values() ([]string, *Error) {
 		switch c := p.peek(); {
 		case p.at("\\\n"):
 			p.off += 2
-		case c == eof || c == '\n' || c == '\r' || c == '#':
+		case c == eof || c == '\n' || c == '#':
 			if p.at("#include") {
 				return nil, p.fail(p.off, "an include may not stand behind the values of a variable")
 			}

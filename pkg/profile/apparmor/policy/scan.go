@@ -86,7 +86,8 @@ func checkText(data []byte) *Error {
 		case r == utf8.RuneError && size == 1:
 			return s.fail(i, "this is not UTF-8")
 		case r == '\n' || r == '\t':
-		case r == '\r' && strings.HasPrefix(s.src[i:], "\r\n"):
+		case r == '\r':
+			return s.fail(i, "a carriage return may not stand in a policy: end lines as Unix does")
 		case !unicode.IsPrint(r):
 			return s.fail(i, "the character U+%04X is invisible or a control character, which may not stand in a policy", r)
 		}
@@ -97,7 +98,7 @@ func checkText(data []byte) *Error {
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
-func isSpace(c byte) bool { return isBlank(c) || c == '\n' || c == '\r' }
+func isSpace(c byte) bool { return isBlank(c) || c == '\n' }
 
 func isNameStart(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' }
 
@@ -296,7 +297,7 @@ func (s *scanner) word(inList bool) (string, *Error) {
 			}
 			return s.settle(start, s.src[start:s.off])
 		case c == '\\':
-			if s.off+1 < len(s.src) && s.src[s.off+1] != '\n' && s.src[s.off+1] != '\r' {
+			if s.off+1 < len(s.src) && s.src[s.off+1] != '\n' {
 				s.off++
 			}
 		case c == '{':

@@ -277,7 +277,7 @@ func (p *parser) innerConditions(to *Condition, keys []string) *Error {
 	_, err := p.list(func() (item, *Error) {
 		start := p.off
 		end := start
-		for end < len(p.src) && strings.IndexByte("=,() \t\r\n\"", p.src[end]) < 0 {
+		for end < len(p.src) && strings.IndexByte("=,() \t\n\"", p.src[end]) < 0 {
 			end++
 		}
 		key := p.src[start:end]
