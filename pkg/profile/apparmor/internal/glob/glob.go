@@ -95,9 +95,9 @@ func (b *builder) sequence(from int, inBraces bool) int {
 			from = b.star(from)
 			continue
 		case c == '?':
-			any := allButNUL()
-			any.del('/')
-			from = b.set.read(from, any)
+			others := allButNUL()
+			others.del('/')
+			from = b.set.read(from, others)
 		default:
 			if c == '\\' && b.at+1 < len(b.glob) {
 				b.at++
@@ -130,18 +130,18 @@ func (b *builder) star(from int) int {
 	for b.at < len(b.glob) && b.glob[b.at] == '*' {
 		b.at++
 	}
-	any := allButNUL()
+	others := allButNUL()
 	if b.at-begin == 1 {
-		any.del('/')
+		others.del('/')
 	}
 	opens := begin == 0 || strings.IndexByte("/{,}", b.glob[begin-1]) >= 0
 	closes := b.at == len(b.glob) || strings.IndexByte("/{,}", b.glob[b.at]) >= 0
 	if b.side == Least && opens && closes {
-		from = b.set.read(from, any)
+		from = b.set.read(from, others)
 	}
 	loop := b.set.new(node{})
 	b.set.link(from, loop)
-	edge := b.set.new(node{on: any, reads: true, next: loop})
+	edge := b.set.new(node{on: others, reads: true, next: loop})
 	b.set.link(loop, edge)
 	return loop
 }
@@ -162,7 +162,7 @@ func (b *builder) class() bytes {
 			high = b.char()
 		}
 		for c := int(low); c <= int(high); c++ {
-			in.add(byte(c))
+			in.add(byte(c)) //nolint:gosec // at most high, which is a byte
 		}
 	}
 	b.at++
