@@ -154,6 +154,8 @@ type Agent struct {
 	// pass.
 	queue   []judgeKey
 	fetched map[unit.Source]bool
+	// litter is set while the store may hold what nothing needs.
+	litter bool
 	// once is set while Once runs.
 	once    bool
 	results chan pulled

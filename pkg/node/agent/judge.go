@@ -167,7 +167,7 @@ type pulled struct {
 const (
 	// started bounds those that wait for their turn, too: while a pass keeps
 	// the loop busy, pulls go on.
-	started = 64
+	started = 256
 	// keeping bounds the verified artifacts in memory that go to the store.
 	keeping = 16
 )

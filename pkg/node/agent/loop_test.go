@@ -198,7 +198,7 @@ func TestLoopIsNotHeldUpByARegistryThatHangs(t *testing.T) {
 
 func TestPullsAreBounded(t *testing.T) {
 	n := newNode(t)
-	const many, bound = 100, 3 // more than are started at one time
+	const many, bound = 300, 3 // more than are started at one time
 	for i := range many {
 		name := fmt.Sprintf("p%d", i)
 		n.manifest(name, name, n.remote.push(t, n.kinds, []string{"a.alpha=" + name}, theKey()), "")

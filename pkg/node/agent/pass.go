@@ -231,11 +231,14 @@ func (a *Agent) save(p *pass) {
 }
 
 // collect takes from the store what nothing needs. It runs only when all that
-// is wanted is known, and the journal on the disk names all that is installed.
+// is wanted is known, and the journal on the disk names all that is installed;
+// and once after many pulls, because it reads all that is kept.
 func (a *Agent) collect(p *pass) {
-	if !a.inputs.desired.Complete || p.journalErr != nil || !a.adoptedAll() || !(p.changed || p.repair) {
+	a.litter = a.litter || p.changed || p.repair
+	if !a.litter || a.pulling() || !a.inputs.desired.Complete || p.journalErr != nil || !a.adoptedAll() {
 		return
 	}
+	a.litter = false
 	live := store.Live{Sources: a.journal.Sources()}
 	for source := range a.inflight {
 		live.Sources = append(live.Sources, source)
