@@ -30,14 +30,14 @@ type CredentialFunc func(ctx context.Context, host string) (Credential, error)
 type credentialSource struct {
 	ask  CredentialFunc
 	path string
-	// helpers logs once that credential helpers are not used.
+	// helpers logs once that a credential may be with a helper, which is not used.
 	helpers func()
 }
 
 func newCredentialSource(opts Options) (*credentialSource, error) {
 	s := &credentialSource{ask: opts.Credentials, path: opts.DockerConfig}
 	s.helpers = sync.OnceFunc(func() {
-		opts.Log.Warn("credential helpers of the docker config file are not used", "file", opts.DockerConfig)
+		opts.Log.Warn("the docker config file leaves credentials to a helper program, and this version runs none: put the registry under auths in it", "file", opts.DockerConfig)
 	})
 	if s.path == "" {
 		return s, nil
@@ -63,7 +63,11 @@ func (s *credentialSource) lookup(ctx context.Context, host string) (Credential,
 	if err != nil {
 		return Credential{}, err
 	}
-	return file.credential(host)
+	cred, err := file.credential(host)
+	if err == nil && cred == (Credential{}) && (file.CredsStore != "" || len(file.CredHelpers) > 0) {
+		s.helpers()
+	}
+	return cred, err
 }
 
 // dockerConfig is what is read of a docker config file; other fields are not
@@ -91,9 +95,6 @@ func (s *credentialSource) load() (*dockerConfig, error) {
 	var file dockerConfig
 	if json.Unmarshal(data, &file) != nil {
 		return nil, errors.New("the docker config file is not valid JSON of the expected form")
-	}
-	if file.CredsStore != "" || len(file.CredHelpers) > 0 {
-		s.helpers()
 	}
 	return &file, nil
 }

@@ -107,6 +107,14 @@ func TestCredentialHelpersAreLoggedOnce(t *testing.T) {
 			t.Errorf("lookup = %+v, %v, want the entry", cred, err)
 		}
 	}
+	if log.Len() > 0 {
+		t.Errorf("there is a warning though the entry is there:\n%s", log.String())
+	}
+	for range 3 { // only a helper could know this one
+		if cred, err := c.creds.lookup(t.Context(), "other.test"); err != nil || cred != (Credential{}) {
+			t.Errorf("lookup = %+v, %v, want none", cred, err)
+		}
+	}
 	if n := strings.Count(log.String(), "\n"); n != 1 {
 		t.Errorf("%d log lines, want 1:\n%s", n, log.String())
 	}

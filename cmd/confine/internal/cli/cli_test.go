@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -293,6 +294,22 @@ func TestDiff(t *testing.T) {
 	}
 	if out := b.must("diff", v1, v1, "-o", "json"); strings.TrimSpace(out) != "[]" {
 		t.Errorf("diff printed %s", out)
+	}
+}
+
+func TestCredentialHelpersAreWarnedOf(t *testing.T) {
+	b := newBench(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Www-Authenticate", `Basic realm="registry"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	t.Cleanup(server.Close)
+	if err := os.WriteFile("config.json", []byte(`{"credsStore":"desktop"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := b.confine("resolve", strings.TrimPrefix(server.URL, "http://")+"/profiles/web:1", "--docker-config", "config.json")
+	if r.code != ExitRefused || !strings.Contains(r.err, "Unauthorized") || !strings.Contains(r.err, "warning: the docker config file leaves credentials to a helper") {
+		t.Errorf("exit %d\n%s", r.code, r.err)
 	}
 }
 

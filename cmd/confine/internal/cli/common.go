@@ -28,6 +28,7 @@ func (a *app) client() (*registry.Client, error) {
 		DockerConfig: a.dockerConfigPath(),
 		CAFile:       a.caFile,
 		UserAgent:    "confine/" + version.String(),
+		Log:          a.logger(),
 	})
 }
 
