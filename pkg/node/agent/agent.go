@@ -98,8 +98,8 @@ type Options struct {
 	Now func() time.Time
 	// Jitter picks a duration in [0, d]; nil picks at random.
 	Jitter func(d time.Duration) time.Duration
-	// Before is called before every change to the agent's own state; see
-	// durable.Options.
+	// Before is called before every change to the agent's own state, also by
+	// pulls beside the loop; see durable.Options.
 	Before func(durable.Step) error
 	// Log receives what happens; nil means nowhere.
 	Log *slog.Logger

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -28,9 +29,14 @@ var errCrash = errors.New("killed here")
 
 // crash fails at the n-th change, and at every one after it: a killed process
 // changes nothing more.
-type crash struct{ at, seen int }
+type crash struct {
+	mu       sync.Mutex // pulls put things into the store beside the loop
+	at, seen int
+}
 
 func (c *crash) before() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.seen++
 	if c.seen >= c.at {
 		return errCrash
