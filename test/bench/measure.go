@@ -36,7 +36,6 @@ func (s *site) confine(ctx context.Context, n int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
 	seccomp, err := host.New(host.Options{Root: filepath.Join(dir, "root", "seccomp")})
 	if err != nil {
 		return 0, err
@@ -92,7 +91,6 @@ func (s *site) floor(ctx context.Context, n int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return 0, err
@@ -227,9 +225,6 @@ func memory(ctx context.Context, s *site, o options) error {
 			}
 			fmt.Printf("agent %-9s with %4d profiles: peak %5.1f MiB, idle %5.1f MiB, all installed after %s, %d requests\n",
 				start, n, m.peak, m.idle, m.took.Round(time.Millisecond), s.requests.Load())
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -135,7 +135,8 @@ func (s *site) push(ctx context.Context, to *client.Client, i int, payload []byt
 }
 
 // folder returns a new folder with an empty folder of manifests, and the policy
-// that trusts the signer.
+// that trusts the signer. Folders stay until the end: a file system may make
+// files slowly where many were removed just before, which is nobody's work here.
 func (s *site) folder() (string, error) {
 	s.run++
 	dir := filepath.Join(s.dir, fmt.Sprintf("run-%d", s.run))
