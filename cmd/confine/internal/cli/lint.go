@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -97,9 +98,13 @@ func lintFile(file string, kinds profile.Set) linted {
 
 // compiled adds what the kernel's filter compiler says, where this build has it.
 func (l linted) compiled(p *seccomp.Profile) linted {
-	findings, err := compile.Check(p)
+	findings, err := within(compileLimit, func() ([]profile.Finding, error) { return compile.Check(p) })
 	switch {
 	case errors.Is(err, reason.KindUnsupported):
+		return l
+	case errors.Is(err, errTooSlow):
+		l.Findings = append(l.Findings, profile.Finding{Message: "libseccomp did not compile it within " + compileLimit.String() +
+			": container runtimes would hang on it as well"})
 		return l
 	case err != nil:
 		return l.refused(err)
@@ -111,6 +116,33 @@ func (l linted) compiled(p *seccomp.Profile) linted {
 		}
 	}
 	return l
+}
+
+// compileLimit bounds compiling one profile, which takes milliseconds: rules
+// that contradict each other can make libseccomp take minutes.
+const compileLimit = 15 * time.Second
+
+var errTooSlow = errors.New("it took too long")
+
+// within gives up waiting for work that cannot be interrupted. The work goes
+// on until the program ends, which for a command is soon.
+func within[T any](limit time.Duration, work func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := work()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-time.After(limit):
+		var none T
+		return none, errTooSlow
+	}
 }
 
 func (l linted) refused(err error) linted {
