@@ -1,18 +1,15 @@
 package apparmor
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/apparmor/policy"
+	"github.com/confine-dev/confine/pkg/profile/internal/jsontree"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -64,49 +61,71 @@ func RuleClasses() []RuleClass {
 
 // readLimits decodes one policy's constraints strictly.
 func readLimits(raw profile.Limits) (limits, error) {
-	var l limits
 	if raw == nil {
-		return l, nil
+		return limits{}, nil
 	}
-	fields, err := stringLists(raw)
-	if err != nil {
-		return l, reason.New(reason.TrustPolicyInvalid, "constraints.apparmor", "%w", err)
-	}
-	for name, values := range fields {
-		if err := l.set(name, values); err != nil {
-			return limits{}, reason.New(reason.TrustPolicyInvalid, "constraints.apparmor."+name, "%w", err)
-		}
+	var l limits
+	if err := l.read(raw); err != nil {
+		return limits{}, reason.New(reason.TrustPolicyInvalid, jsontree.Locate("constraints.apparmor", raw, err), "%w", err)
 	}
 	return l, nil
 }
 
-func (l *limits) set(field string, values []string) error {
-	for _, value := range values {
-		switch field {
-		case "allowedNames":
+// read decodes an object whose values are lists of strings; null is an empty
+// object or list. Everything else is refused.
+func (l *limits) read(raw []byte) error {
+	if len(raw) > maxLimitBytes {
+		return jsontree.Errorf(0, "%d bytes are more than the %d allowed", len(raw), maxLimitBytes)
+	}
+	root, err := jsontree.Parse(raw, jsontree.Bounds{Depth: 2, Values: 8 * maxLimitItems})
+	if err != nil || root.IsNull() {
+		return err
+	}
+	return root.Read(jsontree.Fields{
+		"allowedNames": each(func(value string) error {
 			pattern, err := namePattern(value)
+			l.names = append(l.names, pattern)
+			return err
+		}),
+		"allowedFlags": each(func(value string) error {
+			l.flags = append(l.flags, value)
+			return objection(policy.IsFlag(value), "%q is no flag of a profile", value)
+		}),
+		"allowedCapabilities": each(func(value string) error {
+			l.capabilities = append(l.capabilities, value)
+			return objection(policy.IsCapability(value), "%q is no capability: those are lower case without CAP_", value)
+		}),
+		"allowedRules": each(func(value string) error {
+			l.rules = append(l.rules, RuleClass(value))
+			return objection(slices.Contains(RuleClasses(), RuleClass(value)), "%q is no class of rules: those are %v", value, RuleClasses())
+		}),
+	}, func(key string) string { return "the field " + strconv.Quote(key) + " is unknown" })
+}
+
+func objection(ok bool, format string, args ...any) error {
+	if ok {
+		return nil
+	}
+	return fmt.Errorf(format, args...)
+}
+
+// each reads a list of strings, or null, and places what take objects to.
+func each(take func(string) error) func(*jsontree.Node) error {
+	return func(n *jsontree.Node) error {
+		if n.IsNull() {
+			return nil
+		}
+		return n.List(maxLimitItems, func(n *jsontree.Node) error {
+			value, err := n.Str(maxLimitBytes)
 			if err != nil {
 				return err
 			}
-			l.names = append(l.names, pattern)
-		case "allowedFlags":
-			if !policy.IsFlag(value) {
-				return fmt.Errorf("%q is no flag of a profile", value)
+			if err := take(value); err != nil {
+				return jsontree.Errorf(n.Offset, "%s", err)
 			}
-			l.flags = append(l.flags, value)
-		case "allowedCapabilities":
-			if !policy.IsCapability(value) {
-				return fmt.Errorf("%q is no capability: those are lower case without CAP_", value)
-			}
-			l.capabilities = append(l.capabilities, value)
-		case "allowedRules":
-			if !slices.Contains(RuleClasses(), RuleClass(value)) {
-				return fmt.Errorf("%q is no class of rules: those are %v", value, RuleClasses())
-			}
-			l.rules = append(l.rules, RuleClass(value))
-		}
+			return nil
+		})
 	}
-	return nil
 }
 
 // namePattern compiles a pattern of names: what a name may hold, and "*" for
@@ -118,54 +137,4 @@ func namePattern(text string) (*regexp.Regexp, error) {
 			"and * after the first three characters", text)
 	}
 	return regexp.Compile(`\A` + strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, `[A-Za-z0-9._-]*`) + `\z`)
-}
-
-// stringLists reads an object whose values are lists of strings; null is an
-// empty object. Everything else is refused, and keys that stand there twice.
-func stringLists(raw []byte) (map[string][]string, error) {
-	if len(raw) > maxLimitBytes || !utf8.Valid(raw) {
-		return nil, fmt.Errorf("these %d bytes are not JSON of at most %d bytes", len(raw), maxLimitBytes)
-	}
-	if string(bytes.TrimSpace(raw)) == "null" {
-		return nil, nil
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if token, err := dec.Token(); err != nil || token != json.Delim('{') {
-		return nil, errors.New("expected a JSON object")
-	}
-	fields := map[string][]string{}
-	for dec.More() {
-		token, err := dec.Token()
-		key, ok := token.(string)
-		if err != nil || !ok {
-			return nil, errors.New("this is not JSON")
-		}
-		if !slices.Contains([]string{"allowedNames", "allowedFlags", "allowedCapabilities", "allowedRules"}, key) {
-			return nil, fmt.Errorf("the field %q is unknown", key)
-		}
-		if _, twice := fields[key]; twice {
-			return nil, fmt.Errorf("the field %q stands here twice", key)
-		}
-		var values []*string
-		if err := dec.Decode(&values); err != nil {
-			return nil, fmt.Errorf("the field %q is no list of strings", key)
-		}
-		if len(values) > maxLimitItems {
-			return nil, fmt.Errorf("the field %q has more than the %d items allowed", key, maxLimitItems)
-		}
-		fields[key] = []string{}
-		for _, value := range values {
-			if value == nil {
-				return nil, fmt.Errorf("the field %q is no list of strings", key)
-			}
-			fields[key] = append(fields[key], *value)
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, errors.New("the JSON object does not end")
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("only one JSON document may stand here")
-	}
-	return fields, nil
 }

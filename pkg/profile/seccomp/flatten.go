@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/confine-dev/confine/pkg/profile/seccomp/internal/jsontree"
+	"github.com/confine-dev/confine/pkg/profile/internal/jsontree"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 

@@ -2,7 +2,7 @@ package seccomp
 
 import (
 	"github.com/confine-dev/confine/pkg/profile"
-	"github.com/confine-dev/confine/pkg/profile/seccomp/internal/jsontree"
+	"github.com/confine-dev/confine/pkg/profile/internal/jsontree"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -87,9 +87,5 @@ func syscallList(to *[]string, objection func(name string) string) func(*jsontre
 }
 
 func unreadable(raw []byte, err error) error {
-	object := "constraints.seccomp"
-	if at, ok := err.(*jsontree.Error); ok { //nolint:errorlint // jsontree returns it bare
-		object += ":" + jsontree.Position(raw, at.Offset)
-	}
-	return reason.New(reason.TrustPolicyInvalid, object, "%w", err)
+	return reason.New(reason.TrustPolicyInvalid, jsontree.Locate("constraints.seccomp", raw, err), "%w", err)
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"github.com/confine-dev/confine/pkg/profile"
-	"github.com/confine-dev/confine/pkg/profile/seccomp/internal/jsontree"
+	"github.com/confine-dev/confine/pkg/profile/internal/jsontree"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -52,11 +52,7 @@ func readTree(file string, data []byte) (*jsontree.Node, error) {
 
 // invalid turns an error of the tree into ProfileInvalid at file:line:column.
 func invalid(file string, data []byte, err error) error {
-	object := file
-	if at, ok := err.(*jsontree.Error); ok { //nolint:errorlint // jsontree returns it bare
-		object = file + ":" + jsontree.Position(data, at.Offset)
-	}
-	return reason.New(reason.ProfileInvalid, object, "%w", err)
+	return reason.New(reason.ProfileInvalid, jsontree.Locate(file, data, err), "%w", err)
 }
 
 type profileReader struct {

@@ -1,18 +1,13 @@
 package selinux
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/confine-dev/confine/pkg/profile"
-	"github.com/confine-dev/confine/pkg/profile/selinux/internal/cil"
+	"github.com/confine-dev/confine/pkg/profile/internal/jsontree"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -47,155 +42,78 @@ func readLimits(raw profile.Limits) (limits, error) {
 	if raw == nil {
 		return limits{}, nil
 	}
+	var l limits
+	if err := l.read(raw); err != nil {
+		return limits{}, reason.New(reason.TrustPolicyInvalid, jsontree.Locate("constraints.selinux", raw, err), "%w", err)
+	}
+	return l, nil
+}
+
+// read decodes the object; null is an empty object or list.
+func (l *limits) read(raw []byte) error {
 	if len(raw) > maxLimitBytes {
-		return limits{}, reason.New(reason.TrustPolicyInvalid, limitsObject,
-			"%d bytes are more than the %d allowed", len(raw), maxLimitBytes)
+		return jsontree.Errorf(0, "%d bytes are more than the %d allowed", len(raw), maxLimitBytes)
 	}
-	r := &limitsReader{dec: json.NewDecoder(bytes.NewReader(raw))}
-	err := errors.New("neither NUL nor invalid UTF-8 may stand here")
-	if utf8.Valid(raw) && bytes.IndexByte(raw, 0) < 0 {
-		err = r.document()
-	}
-	if err != nil {
-		object := limitsObject + ":" + cil.Position(raw, int(r.dec.InputOffset()))
-		return limits{}, reason.New(reason.TrustPolicyInvalid, object, "%w", err)
-	}
-	return r.limits, nil
-}
-
-const limitsObject = "constraints.selinux"
-
-type limitsReader struct {
-	dec    *json.Decoder
-	limits limits
-}
-
-func (r *limitsReader) document() error {
-	first, err := r.token()
-	if err != nil {
+	// A name takes at least four bytes, so the bytes are the tighter bound.
+	root, err := jsontree.Parse(raw, jsontree.Bounds{Depth: 3, Values: maxLimitBytes / 2})
+	if err != nil || root.IsNull() {
 		return err
 	}
-	if first != nil {
-		if first != json.Delim('{') {
-			return errors.New("expected an object")
-		}
-		if err := r.object(r.field); err != nil {
-			return err
-		}
-	}
-	if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("only one JSON document may stand here")
-	}
-	return nil
+	return root.Read(jsontree.Fields{
+		"allowedBlocks":      names(&l.blocks, refuseBlock),
+		"allowedTemplates":   names(&l.templates, refuseName),
+		"allowedTypes":       names(&l.types, refuseName),
+		"allowedPermissions": l.readClasses,
+	}, func(key string) string { return "the field " + clip(key) + " is unknown" })
 }
 
-func (r *limitsReader) field(name string) error {
-	switch name {
-	case "allowedBlocks":
-		return r.list(&r.limits.blocks, refuseBlock)
-	case "allowedTemplates":
-		return r.list(&r.limits.templates, refuseName)
-	case "allowedTypes":
-		return r.list(&r.limits.types, refuseName)
-	case "allowedPermissions":
-		return r.classes()
-	default:
-		return fmt.Errorf("the field %s is unknown", clip(name))
+func (l *limits) readClasses(n *jsontree.Node) error {
+	if n.IsNull() {
+		return nil
 	}
-}
-
-func (r *limitsReader) classes() error {
-	first, err := r.token()
-	if err != nil || first == nil {
-		return err
+	if len(n.Members) > maxLimitItems {
+		return jsontree.Errorf(n.Offset, "more than %d classes", maxLimitItems)
 	}
-	if first != json.Delim('{') {
-		return errors.New("expected an object of classes")
-	}
-	r.limits.permissions = map[string][]string{}
-	return r.object(func(class string) error {
+	l.permissions = map[string][]string{}
+	classes := jsontree.Fields{}
+	for _, m := range n.Members {
+		class := m.Key
 		if text := refuseName(class); text != "" {
-			return errors.New(text)
+			return jsontree.Errorf(m.Offset, "%s", text)
 		}
-		if len(r.limits.permissions) >= maxLimitItems {
-			return fmt.Errorf("more than %d classes", maxLimitItems)
+		classes[class] = func(n *jsontree.Node) error {
+			var list []string
+			err := names(&list, func(permission string) string {
+				if why := neverPermitted(class, permission); why != "" {
+					return fmt.Sprintf("no policy can admit %s %s: %s", class, permission, why)
+				}
+				return refuseName(permission)
+			})(n)
+			l.permissions[class] = list
+			return err
 		}
-		var list []string
-		err := r.list(&list, func(permission string) string {
-			if why := neverPermitted(class, permission); why != "" {
-				return fmt.Sprintf("no policy can admit %s %s: %s", class, permission, why)
+	}
+	return n.Read(classes, refuseName)
+}
+
+// names reads a list of names, or null.
+func names(to *[]string, refuse func(string) string) func(*jsontree.Node) error {
+	return func(n *jsontree.Node) error {
+		if n.IsNull() {
+			return nil
+		}
+		return n.List(maxLimitItems, func(n *jsontree.Node) error {
+			name, err := n.Str(maxLimitBytes)
+			if err != nil {
+				return err
 			}
-			return refuseName(permission)
+			if text := refuse(name); text != "" {
+				return jsontree.Errorf(n.Offset, "%s", text)
+			}
+			*to = append(*to, name)
+			return nil
 		})
-		r.limits.permissions[class] = list
-		return err
-	})
-}
-
-// object hands the rest of an object, key by key, to member. A key twice, also
-// in another case, is refused.
-func (r *limitsReader) object(member func(key string) error) error {
-	var seen []string
-	for r.dec.More() {
-		token, err := r.token()
-		if err != nil {
-			return err
-		}
-		key, ok := token.(string)
-		if !ok {
-			return errors.New("a key must be a string")
-		}
-		if slices.ContainsFunc(seen, func(s string) bool { return strings.EqualFold(s, key) }) {
-			return fmt.Errorf("the key %s stands here twice", clip(key))
-		}
-		if len(seen) > maxLimitItems {
-			return fmt.Errorf("more than %d keys", maxLimitItems)
-		}
-		seen = append(seen, key)
-		if err := member(key); err != nil {
-			return err
-		}
 	}
-	_, err := r.token()
-	return err
-}
-
-// list reads an array of strings, or null.
-func (r *limitsReader) list(to *[]string, refuse func(string) string) error {
-	first, err := r.token()
-	if err != nil || first == nil {
-		return err
-	}
-	if first != json.Delim('[') {
-		return errors.New("expected a list of names")
-	}
-	for r.dec.More() {
-		token, err := r.token()
-		if err != nil {
-			return err
-		}
-		name, ok := token.(string)
-		if !ok {
-			return errors.New("a name must be a string")
-		}
-		if text := refuse(name); text != "" {
-			return errors.New(text)
-		}
-		if len(*to) >= maxLimitItems {
-			return fmt.Errorf("a list of more than %d names", maxLimitItems)
-		}
-		*to = append(*to, name)
-	}
-	_, err = r.token()
-	return err
-}
-
-func (r *limitsReader) token() (json.Token, error) {
-	token, err := r.dec.Token()
-	if err != nil {
-		return nil, errors.New("this is not JSON, or ends too early")
-	}
-	return token, nil
 }
 
 // refuseName objects to what the grammar would not take as a name.

@@ -75,6 +75,16 @@ func Position(data []byte, offset int) string {
 	return strconv.Itoa(line) + ":" + strconv.Itoa(column)
 }
 
+// Locate renders object with the position of err, where err has one:
+// "object:line:column".
+func Locate(object string, data []byte, err error) string {
+	at, ok := err.(*Error) //nolint:errorlint // this package returns it bare
+	if !ok {
+		return object
+	}
+	return object + ":" + Position(data, at.Offset)
+}
+
 // Parse reads the one document in data. The error is an *Error.
 func Parse(data []byte, bounds Bounds) (*Node, error) {
 	if at := firstForeignByte(data); at >= 0 {
