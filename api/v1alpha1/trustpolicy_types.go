@@ -10,13 +10,23 @@ const KindTrustPolicy = "TrustPolicy"
 // policy nothing is trusted; where several match, every one of them must pass.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:resource:scope=Cluster,categories=confine
 type TrustPolicy struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is whom this policy trusts, where, and with what.
 	Spec TrustPolicySpec `json:"spec"`
+}
+
+// TrustPolicyList is a list of TrustPolicies.
+//
+// +kubebuilder:object:root=true
+type TrustPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []TrustPolicy `json:"items"`
 }
 
 // TrustPolicySpec is whom a policy trusts, where, and with what.
