@@ -3,5 +3,7 @@
 // standalone mode, from a folder of manifests.
 //
 // +kubebuilder:object:generate=true
+// +kubebuilder:ac:generate=true
+// +kubebuilder:ac:output:package="../applyconfiguration"
 // +groupName=confine.dev
 package v1alpha1

@@ -22,6 +22,11 @@ type importRule struct {
 func importRules() []importRule {
 	return []importRule{
 		{of: in("api"), forbidden: func(p string) string {
+			// The generated apply configurations build on client-go: they are
+			// for clients, and nothing that reads manifests may reach them.
+			if within(p, Module+"/api/applyconfiguration") {
+				return "the API does not depend on its clients"
+			}
 			if isStandard(p) || within(p, "k8s.io/apimachinery") || within(p, "k8s.io/api") || within(p, Module+"/api") {
 				return ""
 			}

@@ -20,6 +20,11 @@ func TestTreeRulesObject(t *testing.T) {
 			tree: map[string]string{"api/v1/a.go": `package a; import ("fmt"; "k8s.io/apimachinery/pkg/runtime"; "sigs.k8s.io/yaml")`},
 			want: []string{"api/v1: the API depends on"},
 		},
+		"API types reach the apply configurations": {
+			rule: "imports",
+			tree: map[string]string{"api/v1/a.go": `package a; import "` + Module + `/api/applyconfiguration/api/v1"`},
+			want: []string{"api/v1: the API does not depend on its clients"},
+		},
 		"profile reaches Kubernetes over another package": {
 			rule: "imports",
 			tree: map[string]string{
