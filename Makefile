@@ -10,9 +10,12 @@ BINARIES := confine confine-agent
 # libseccomp comes in by cgo; hack/build adds what a static binary needs.
 TAGS := libseccomp
 
-# Foreign programs, each pinned in test/tools/<name>/go.mod.
+# Foreign programs, pinned in test/tools/<name>/go.mod.
 TOOL := go run ./test/tools/cmd/tool
 INTEROP_TOOLS := oras registry cosign3 cosign2
+API_TOOLS := etcd kube/kube-apiserver kube/kubectl helm
+CLUSTER_TOOLS := $(addprefix kube/,kube-controller-manager kube-scheduler kubelet) \
+  $(addprefix node/,containerd containerd-shim-runc-v2 ctr runc bridge loopback host-local)
 
 # Packages or flags for `make test`: make test PKGS=./pkg/node/... ARGS='-run Boot -v'
 PKGS ?= ./...
@@ -42,9 +45,14 @@ build: deps ## Build bin/confine and bin/confine-agent, static
 	@ls -sh1 bin
 
 .PHONY: tools
-tools: ## Build the pinned oras, cosign and registry that the tests run against
-	@echo "tools: $(INTEROP_TOOLS) (built once; the first time takes minutes)"
-	@$(TOOL) $(INTEROP_TOOLS) >/dev/null
+tools: ## Build the pinned programs that the tests run against
+	@echo "tools: $(INTEROP_TOOLS) $(API_TOOLS) (built once; the first time takes minutes)"
+	@$(TOOL) $(INTEROP_TOOLS) $(API_TOOLS) >/dev/null
+
+.PHONY: tools-cluster
+tools-cluster: deps ## Build the pinned programs that a cluster of real nodes is made of
+	@echo "tools-cluster: $(CLUSTER_TOOLS) (built once; the first time takes minutes)"
+	@$(TOOL) $(API_TOOLS) $(CLUSTER_TOOLS) >/dev/null
 
 .PHONY: test
 test: test-deps tools ## Vet and run all tests, those against real oras and cosign too

@@ -1,8 +1,8 @@
 // Command tool builds pinned tools and prints the path of each, one a line:
 //
-//	go run ./test/tools/cmd/tool oras cosign2
+//	go run ./test/tools/cmd/tool oras kube/kubectl
 //
-// With -list it prints the names of all tools instead.
+// With -list it prints the names of all programs instead.
 package main
 
 import (
