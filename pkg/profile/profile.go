@@ -137,7 +137,16 @@ type Installed struct {
 	Owner  Owner
 	Digest digest.Digest
 	// References are how workloads name the unit's files, such as the value
-	// of a pod's localhostProfile.
+	// of a pod's localhostProfile. Sorted.
+	References []string
+	// Files are the same references by the file that each is in, sorted by
+	// file name. A file may hold several, or none.
+	Files []InstalledFile
+}
+
+// InstalledFile is one file of a unit on the host.
+type InstalledFile struct {
+	Name       string
 	References []string
 }
 

@@ -43,7 +43,16 @@ type Trust interface {
 	Fingerprint(repo reference.Repository, namespace string) (digest.Digest, error)
 }
 
-// Source says what is wanted and who is trusted.
+// Held is the optional ability of a Trust that is only good enough for what is
+// installed already: that is judged again and repaired, and nothing new is
+// installed.
+type Held interface {
+	// Hold says why; nil where the Trust is good for all.
+	Hold() *reason.Error
+}
+
+// Source says what is wanted and who is trusted. The loop calls it again after
+// every event on Options.Changes.
 type Source interface {
 	// Profiles returns what is wanted. An error means that it is not known.
 	Profiles() (intent.Desired, error)
@@ -88,6 +97,11 @@ type Options struct {
 	Linger time.Duration
 	// Changes says that something in Source may have changed; nil means never.
 	Changes <-chan struct{}
+	// Reported is given every report, by the loop; busy is set while pulls run or
+	// are due. It must not wait. nil: nobody is.
+	Reported func(r status.Report, busy bool)
+	// Pulled is told how each pull ended, by the loop; nil: nobody is.
+	Pulled func(err error)
 	// Notify is told the agent's states as sd_notify(3) words them; nil means
 	// nobody is.
 	Notify func(state string)
@@ -118,6 +132,12 @@ func (o Options) withDefaults() Options {
 	o.Linger = cmp.Or(o.Linger, defaultLinger)
 	if o.Notify == nil {
 		o.Notify = func(string) {}
+	}
+	if o.Reported == nil {
+		o.Reported = func(status.Report, bool) {}
+	}
+	if o.Pulled == nil {
+		o.Pulled = func(error) {}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -173,6 +193,8 @@ type inputs struct {
 	desiredErr error
 	trust      Trust
 	trustErr   error
+	// hold says why nothing new is installed; nil where it may be.
+	hold *reason.Error
 	// prints remembers what trust said; a pass asks for each owner.
 	prints map[printPlace]fingerprint
 }

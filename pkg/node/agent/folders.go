@@ -38,8 +38,11 @@ func (f Folders) Trust() (Trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	return policyTrust{f.Puller, policies}, nil
+	return NewTrust(f.Puller, policies), nil
 }
+
+// NewTrust returns a Trust that judges by compiled policies.
+func NewTrust(puller Puller, policies *trust.Policies) Trust { return policyTrust{puller, policies} }
 
 // policyTrust is a Trust of compiled policies.
 type policyTrust struct {

@@ -107,6 +107,9 @@ func (a *Agent) judgeKept(ctx context.Context, owner profile.Owner, source unit.
 // judge is judgeKept, and asks the registry where that can help and is due.
 func (a *Agent) judge(ctx context.Context, p *pass, owner profile.Owner, source unit.Source) judgement {
 	kept := a.judgeKept(ctx, owner, source)
+	if a.inputs.hold != nil {
+		return a.held(owner, source, kept)
+	}
 	if kept.content != nil || !registryHelps(kept.err) {
 		return kept
 	}
@@ -126,6 +129,17 @@ func (a *Agent) judge(ctx context.Context, p *pass, owner profile.Owner, source 
 		return kept // what the store says is more than that the registry is away
 	}
 	return judgement{err: tried.err}
+}
+
+// held is what counts while nothing new may be installed: what is known of a
+// source that is in force, and otherwise why it waits.
+func (a *Agent) held(owner profile.Owner, source unit.Source, kept judgement) judgement {
+	for _, slot := range a.journal.Of(owner) {
+		if slot.Current != nil && slot.Current.Source == source {
+			return kept
+		}
+	}
+	return judgement{err: a.inputs.hold}
 }
 
 // due reports whether a pull is tried now. Once asks for everything once, and
@@ -233,6 +247,7 @@ func enter(ctx context.Context, turns chan struct{}) error {
 
 // finish takes in the result of a pull.
 func (a *Agent) finish(r pulled) {
+	a.opts.Pulled(r.err)
 	delete(a.inflight, r.key.source)
 	if r.err == nil {
 		a.fetched[r.key.source] = true

@@ -97,7 +97,11 @@ func (a *Agent) read() {
 		a.inputs.desired.Complete = false
 	}
 	a.inputs.prints = map[printPlace]fingerprint{}
+	a.inputs.hold = nil
 	a.inputs.trust, a.inputs.trustErr = a.opts.Source.Trust()
+	if held, ok := a.inputs.trust.(Held); ok && a.inputs.trustErr == nil {
+		a.inputs.hold = held.Hold()
+	}
 	if a.inputs.trustErr != nil {
 		a.log.Warn("who is trusted cannot be read; what is installed stays", "error", a.inputs.trustErr)
 	}
@@ -170,7 +174,7 @@ func (a *Agent) claim(ctx context.Context, p *pass) {
 			source := unit.Source{Repository: want.Artifact.Repository, Digest: want.Artifact.Digest}
 			verdict := a.judge(ctx, p, owner, source)
 			p.judged[claimantOf(want)] = verdict
-			if p.wanted[owner] == nil && verdict.content != nil {
+			if p.wanted[owner] == nil && verdict.content != nil && a.inputs.hold == nil {
 				// The holder says whether all kinds are required; whoever
 				// shares the digest may be the one whose source is trusted.
 				p.wanted[owner] = verdict.content.target(source, p.claims.Held[owner][0].RequireAllKinds)
@@ -209,11 +213,26 @@ func (a *Agent) plan(p *pass) plan.Plan {
 		hosts[kind] = view.supported
 	}
 	made := plan.Make(plan.Input{
-		Now: p.now, Delay: a.opts.RemovalDelay, Complete: a.inputs.desired.Complete,
+		Now: p.now, Delay: a.opts.RemovalDelay, Complete: a.inputs.desired.Complete, Released: a.released(p),
 		Wanted: p.wanted, Slots: a.journal.Slots(), Hosts: hosts, NoHost: noHost,
 	})
 	p.unsupported = made.Unsupported
 	return made
+}
+
+// released says what may be removed; nil where nothing needs a release.
+func (a *Agent) released(p *pass) func(journal.Key, time.Time) bool {
+	if !a.inputs.desired.NeedsRelease {
+		return nil
+	}
+	return func(key journal.Key, due time.Time) bool {
+		if view := p.hosts[key.Kind]; view != nil && view.known {
+			if _, there := view.installed[key.Owner]; !there {
+				return true // nothing is in force that a workload could name
+			}
+		}
+		return a.inputs.desired.Released(key.Owner, due)
+	}
 }
 
 func noHost(kind string) error {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/confine-dev/confine/pkg/node/intent"
 	"github.com/confine-dev/confine/pkg/node/journal"
@@ -20,6 +21,7 @@ import (
 // writeReport says what is, where that means something else than before.
 func (a *Agent) writeReport(ctx context.Context, p *pass) {
 	a.report = a.makeReport(ctx, p)
+	defer func() { a.opts.Reported(a.report, a.pulling() || len(a.queue) > 0) }()
 	if _, err := a.status.Write(a.report); err != nil {
 		a.log.Error("the status cannot be written; a later pass tries again", "error", err)
 		a.report.Problems = append(a.report.Problems, problemOf(status.FileName, err))
@@ -27,7 +29,7 @@ func (a *Agent) writeReport(ctx context.Context, p *pass) {
 }
 
 func (a *Agent) makeReport(ctx context.Context, p *pass) status.Report {
-	report := status.Report{Version: version.String(), Profiles: []status.Profile{}}
+	report := status.Report{Version: version.String(), Kinds: a.hostKinds(p), Profiles: []status.Profile{}}
 	named := map[profile.Owner]bool{}
 	for _, owner := range p.claims.Owners {
 		named[owner] = true
@@ -55,7 +57,7 @@ func (a *Agent) makeReport(ctx context.Context, p *pass) status.Report {
 			report.Profiles = append(report.Profiles, a.describeUnwanted(p, slot.Owner))
 		}
 	}
-	for origin, err := range map[string]error{"manifests": a.inputs.desiredErr, "trust": a.inputs.trustErr, "journal": p.journalErr} {
+	for origin, err := range map[string]error{"manifests": a.inputs.desiredErr, "trust": a.inputs.trustErr, "hold": a.holdErr(), "journal": p.journalErr} {
 		if err != nil {
 			report.Problems = append(report.Problems, problemOf(origin, err))
 		}
@@ -65,6 +67,26 @@ func (a *Agent) makeReport(ctx context.Context, p *pass) status.Report {
 	})
 	slices.SortStableFunc(report.Problems, func(x, y status.Problem) int { return strings.Compare(x.Origin, y.Origin) })
 	return report
+}
+
+// holdErr is nil where nothing is held, unlike the typed nil.
+func (a *Agent) holdErr() error {
+	if a.inputs.hold == nil {
+		return nil
+	}
+	return a.inputs.hold
+}
+
+func (a *Agent) hostKinds(p *pass) []status.HostKind {
+	var found []status.HostKind
+	for _, h := range a.opts.Hosts {
+		kind := status.HostKind{Name: h.Kind()}
+		if view := p.hosts[kind.Name]; view != nil && view.supported != nil {
+			kind.Reason, kind.Message = status.Describe(view.supported)
+		}
+		found = append(found, kind)
+	}
+	return found
 }
 
 func problemOf(origin string, err error) status.Problem {
@@ -84,10 +106,36 @@ func describeWanted(want intent.Profile) status.Profile {
 	}
 }
 
+// goingMessage says what becomes of what nobody wants.
+func (a *Agent) goingMessage(p *pass, described status.Profile) string {
+	switch {
+	case !a.inputs.desired.Complete:
+		return "nothing readable wants it; nothing is removed before all that is wanted can be read"
+	case a.inputs.desired.NeedsRelease && !described.RemoveAt.IsZero() && !p.now.Before(described.RemoveAt):
+		return "nobody wants it; it is removed once the controller releases it, which waits for pods of this node that name it"
+	}
+	return "nobody wants it; it is removed after the removal delay"
+}
+
+// policiesOf is the fingerprint of the policies that a profile is judged by,
+// cut short; empty where none match or they cannot be told.
+func (a *Agent) policiesOf(want intent.Profile) string {
+	key, err := a.keyOf(want.Owner, unit.Source{Repository: want.Artifact.Repository, Digest: want.Artifact.Digest})
+	if err != nil {
+		return ""
+	}
+	encoded := key.policies.Encoded()
+	return encoded[:min(len(encoded), shownPolicies)]
+}
+
+// shownPolicies is how many hex digits of a fingerprint are reported.
+const shownPolicies = 16
+
 // describeHeld describes a profile that has its name.
 func (a *Agent) describeHeld(ctx context.Context, p *pass, want intent.Profile) status.Profile {
 	described := describeWanted(want)
 	verdict := p.judged[claimantOf(want)]
+	described.Policies = a.policiesOf(want)
 	a.addInstalled(p, &described)
 	a.addMissing(p, &described, verdict)
 	described.Set(verifiedOf(verdict))
@@ -116,12 +164,8 @@ func (a *Agent) describeUnwanted(p *pass, owner profile.Owner) status.Profile {
 			described.RemoveAt = kind.RemoveAt
 		}
 	}
-	message := "no manifest wants it; it is removed after the removal delay"
-	if !a.inputs.desired.Complete {
-		message = "no readable manifest wants it; nothing is removed before all manifests can be read"
-	}
 	described.Set(status.Condition{Type: status.Verified, Status: status.Unknown, Reason: status.NotObserved})
-	described.Set(status.Condition{Type: status.Ready, Status: status.False, Reason: status.Pending, Message: message})
+	described.Set(status.Condition{Type: status.Ready, Status: status.False, Reason: status.Pending, Message: a.goingMessage(p, described)})
 	described.Set(a.brokenOf(owner))
 	return described
 }
@@ -151,6 +195,50 @@ func (a *Agent) addInstalled(p *pass, described *status.Profile) {
 	if !same {
 		described.InstalledDigest = ""
 	}
+	described.Removal = a.removalOf(p, described.Owner)
+}
+
+// removalOf is what goes next of one owner: of all slots and dropped files that
+// wait for their removal, those that are due first. It is nil where a host
+// cannot say how workloads name them: then nobody could tell whether they do.
+func (a *Agent) removalOf(p *pass, owner profile.Owner) *status.Removal {
+	var next *status.Removal
+	add := func(at time.Time, references []string) {
+		switch {
+		case at.IsZero() || next != nil && at.After(next.At):
+		case next != nil && at.Equal(next.At):
+			next.References = append(next.References, references...)
+		default:
+			next = &status.Removal{At: at, References: slices.Clone(references)}
+		}
+	}
+	for _, slot := range a.journal.Of(owner) {
+		view := p.hosts[slot.Kind]
+		if slot.Current == nil {
+			continue
+		}
+		if view == nil || !view.known {
+			if !slot.RemoveAt.IsZero() || len(slot.Current.Retained) > 0 {
+				return nil
+			}
+			continue
+		}
+		found := view.installed[owner]
+		if !slot.RemoveAt.IsZero() {
+			add(slot.RemoveAt, found.References)
+			continue
+		}
+		for _, kept := range slot.Current.Retained {
+			i := slices.IndexFunc(found.Files, func(f profile.InstalledFile) bool { return f.Name == kept.Name })
+			if i >= 0 {
+				add(kept.Due, found.Files[i].References)
+			}
+		}
+	}
+	if next != nil {
+		slices.Sort(next.References)
+	}
+	return next
 }
 
 // addMissing adds the kinds that are wanted and not installed, and why.

@@ -112,28 +112,32 @@ func decodeProfile(doc document) (Profile, *reason.Error) {
 	if err := doc.decodeStrict(&object); err != nil {
 		return Profile{}, unreadable(doc.origin, err)
 	}
-	owner, err := ownerOf(object.ObjectMeta)
-	if err != nil {
-		return Profile{}, unreadable(doc.origin, err)
+	p, refusal := profileOf(doc.origin, "spec.", object.ObjectMeta, object.Spec.Artifact, object.Spec.Kinds)
+	if refusal != nil {
+		return Profile{}, refusal
 	}
-	ref, err := reference.ParsePinned(object.Spec.Artifact)
+	p.UID, p.Created = string(object.UID), object.CreationTimestamp.Time
+	return p, nil
+}
+
+// profileOf checks what a manifest and an entry of a ProfileNode have in
+// common. at is where artifact and kinds stand.
+func profileOf(origin, at string, meta metav1.ObjectMeta, artifact string, kinds v1alpha1.KindsPolicy) (Profile, *reason.Error) {
+	owner, err := ownerOf(meta)
 	if err != nil {
-		return Profile{}, within(doc.origin+": spec.artifact", err)
+		return Profile{}, unreadable(origin, err)
 	}
-	switch object.Spec.Kinds {
+	ref, err := reference.ParsePinned(artifact)
+	if err != nil {
+		return Profile{}, within(origin+": "+at+"artifact", err)
+	}
+	switch kinds {
 	case "", v1alpha1.KindsSupported, v1alpha1.KindsRequired:
 	default:
-		return Profile{}, unreadable(doc.origin, fmt.Errorf("spec.kinds is %q, not %s or %s",
-			object.Spec.Kinds, v1alpha1.KindsSupported, v1alpha1.KindsRequired))
+		return Profile{}, unreadable(origin, fmt.Errorf("%skinds is %.63q, not %s or %s",
+			at, kinds, v1alpha1.KindsSupported, v1alpha1.KindsRequired))
 	}
-	return Profile{
-		Owner:           owner,
-		UID:             string(object.UID),
-		Artifact:        ref,
-		RequireAllKinds: object.Spec.Kinds == v1alpha1.KindsRequired,
-		Origin:          doc.origin,
-		Created:         object.CreationTimestamp.Time,
-	}, nil
+	return Profile{Owner: owner, Artifact: ref, RequireAllKinds: kinds == v1alpha1.KindsRequired, Origin: origin}, nil
 }
 
 // ownerOf checks the names as an API server would, since a folder has none.

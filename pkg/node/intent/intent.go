@@ -1,10 +1,11 @@
-// Package intent reads what people want from manifests: SecurityProfiles and
-// TrustPolicies in YAML, the same types a cluster serves, turned into the plain
-// types the node works with. It decodes strictly: what cannot be read is
+// Package intent reads what people want: SecurityProfiles and TrustPolicies in
+// YAML, or the ProfileNode and the TrustPolicies that a cluster serves, turned
+// into the plain types the node works with. It decodes strictly: what cannot be read is
 // reported and never taken for absent.
 package intent
 
 import (
+	"slices"
 	"time"
 
 	"github.com/confine-dev/confine/pkg/artifact/reference"
@@ -28,7 +29,8 @@ type Profile struct {
 	Artifact reference.Reference
 	// RequireAllKinds is set where kinds is Required.
 	RequireAllKinds bool
-	// Origin is the file and the document in it, for messages and for a stable order.
+	// Origin is the file and the document in it, or the object, for messages and
+	// for a stable order.
 	Origin string
 	// Created is the object's creation time; zero where it states none.
 	Created time.Time
@@ -43,7 +45,7 @@ type Problem struct {
 	Err   *reason.Error
 }
 
-// Desired is all that a folder of manifests wants.
+// Desired is all that a folder of manifests, or a ProfileNode, wants.
 type Desired struct {
 	// Profiles in the order of files and documents.
 	Profiles []Profile
@@ -51,4 +53,24 @@ type Desired struct {
 	// Complete is false where something could not be read whose owner is not
 	// known. Then nothing may be removed.
 	Complete bool
+	// NeedsRelease is set where nothing may be removed without a release.
+	NeedsRelease bool
+	// Releases are removals that may happen.
+	Releases []Release
+}
+
+// Release lets go what was reported as due at one time, and nothing else.
+type Release struct {
+	Owner    profile.Owner
+	RemoveAt time.Time
+}
+
+// Released reports whether what an owner has and what is due at a time may go.
+func (d Desired) Released(owner profile.Owner, due time.Time) bool {
+	if !d.NeedsRelease {
+		return true
+	}
+	return slices.ContainsFunc(d.Releases, func(r Release) bool {
+		return r.Owner == owner && !due.IsZero() && r.RemoveAt.Equal(due)
+	})
 }

@@ -22,26 +22,30 @@ func DecodePolicies(file string, data []byte) ([]trust.Policy, error) {
 	}
 	policies := make([]trust.Policy, 0, len(docs))
 	for _, doc := range docs {
-		if err := doc.expect(v1alpha1.KindTrustPolicy); err != nil {
-			return nil, policyInvalid(doc.origin, err)
-		}
-		var object v1alpha1.TrustPolicy
-		if err := doc.decodeStrict(&object); err != nil {
-			return nil, policyInvalid(doc.origin, err)
-		}
-		if err := doc.checkNoEmptyField(); err != nil {
-			return nil, policyInvalid(doc.origin, err)
-		}
-		if object.Namespace != "" {
-			return nil, policyInvalid(doc.origin, errors.New("metadata.namespace is set, but a TrustPolicy has no namespace"))
-		}
-		policy, err := PolicyOf(&object)
+		policy, err := decodePolicy(doc)
 		if err != nil {
 			return nil, policyInvalid(doc.origin, err)
 		}
 		policies = append(policies, policy)
 	}
 	return policies, nil
+}
+
+func decodePolicy(doc document) (trust.Policy, error) {
+	if err := doc.expect(v1alpha1.KindTrustPolicy); err != nil {
+		return trust.Policy{}, err
+	}
+	var object v1alpha1.TrustPolicy
+	if err := doc.decodeStrict(&object); err != nil {
+		return trust.Policy{}, err
+	}
+	if err := doc.checkNoEmptyField(); err != nil {
+		return trust.Policy{}, err
+	}
+	if object.Namespace != "" {
+		return trust.Policy{}, errors.New("metadata.namespace is set, but a TrustPolicy has no namespace")
+	}
+	return PolicyOf(&object)
 }
 
 // PolicyOf turns a TrustPolicy into plain terms. trust.Compile judges it.

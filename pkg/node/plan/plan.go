@@ -29,6 +29,9 @@ type Input struct {
 	// Complete is false where something that is wanted could not be read: then
 	// nothing is removed.
 	Complete bool
+	// Released reports whether what is due at a time may go then. nil means
+	// that it always may.
+	Released func(slot journal.Key, due time.Time) bool
 	// Wanted holds every name somebody wants. A nil target is wanted and not
 	// verified now: what is there stays.
 	Wanted map[profile.Owner]*Target
@@ -168,7 +171,7 @@ func (p *planner) bring(key journal.Key, target *Target) bool {
 		p.add(Action{Verb: Keep, Key: key})
 		return false
 	}
-	next := unit.Follow(slot.Current, target.Source, target.Files[key.Kind], p.Now, p.Delay, !p.Complete)
+	next := unit.Follow(slot.Current, target.Source, target.Files[key.Kind], p.terms(key))
 	if slot.Current != nil && slot.Current.Equal(next) {
 		p.add(Action{Verb: Keep, Key: key})
 		return true
@@ -179,17 +182,31 @@ func (p *planner) bring(key journal.Key, target *Target) bool {
 
 // retire removes a slot nobody wants, after the delay.
 func (p *planner) retire(s journal.Slot) {
-	latest := p.Now.Add(p.Delay).UTC().Truncate(time.Second)
+	terms := p.terms(s.Key)
+	due := terms.Clamp(s.RemoveAt)
 	switch {
 	case !p.Complete:
 		// It may be wanted by what could not be read. A removal that waits goes
 		// on waiting.
 		p.add(Action{Verb: RemoveLater, Key: s.Key, Due: s.RemoveAt})
-	case s.RemoveAt.IsZero(), s.RemoveAt.After(latest): // the latter after a clock was set back
-		p.add(Action{Verb: RemoveLater, Key: s.Key, Due: latest})
-	case p.Now.Before(s.RemoveAt):
-		p.add(Action{Verb: RemoveLater, Key: s.Key, Due: s.RemoveAt})
+	case s.RemoveAt.IsZero():
+		p.add(Action{Verb: RemoveLater, Key: s.Key, Due: terms.Due()})
+	case !terms.Over(due):
+		p.add(Action{Verb: RemoveLater, Key: s.Key, Due: due})
 	default:
 		p.add(Action{Verb: RemoveNow, Key: s.Key})
 	}
+}
+
+// terms say when what a slot drops goes: never while something that is wanted
+// could not be read.
+func (p *planner) terms(key journal.Key) unit.Terms {
+	terms := unit.Terms{Now: p.Now, Delay: p.Delay}
+	switch {
+	case !p.Complete:
+		terms.Goes = func(time.Time) bool { return false }
+	case p.Released != nil:
+		terms.Goes = func(due time.Time) bool { return p.Released(key, due) }
+	}
+	return terms
 }

@@ -86,6 +86,22 @@ type Kind struct {
 	RemoveAt time.Time `json:"removeAt,omitzero"`
 }
 
+// HostKind is one kind of profile on this node.
+type HostKind struct {
+	Name string `json:"name"`
+	// Reason and Message say why it is not supported; empty where it is.
+	Reason  reason.Reason `json:"reason,omitempty"`
+	Message string        `json:"message,omitempty"`
+}
+
+// Removal is what goes next.
+type Removal struct {
+	// At is when it goes, once it is released where that is needed.
+	At time.Time `json:"at"`
+	// References are how workloads name what goes.
+	References []string `json:"references"`
+}
+
 // Profile is the state of one SecurityProfile on this node.
 type Profile struct {
 	Owner profile.Owner `json:"owner"`
@@ -107,6 +123,11 @@ type Profile struct {
 	Since time.Time `json:"since,omitzero"`
 	// RemoveAt is when it is removed, where nobody wants it any more.
 	RemoveAt time.Time `json:"removeAt,omitzero"`
+	// Removal is the next removal of all or a part of it; nil where none waits.
+	Removal *Removal `json:"removal,omitempty"`
+	// Policies is the fingerprint of the policies that judged WantedDigest, cut
+	// short.
+	Policies string `json:"policies,omitempty"`
 }
 
 // Condition returns the condition of that type; Unknown where it is not stated.
@@ -146,6 +167,8 @@ type Problem struct {
 // Report is all that a node says.
 type Report struct {
 	Version string `json:"version"`
+	// Kinds are those that this agent has a host for, sorted by name.
+	Kinds []HostKind `json:"kinds,omitempty"`
 	// Profiles sorted by owner, then origin.
 	Profiles []Profile `json:"profiles"`
 	// Problems are manifests and policies that could not be used.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -123,5 +122,5 @@ func (r Record) Revision(kind string) unit.Revision {
 			files = append(files, f.File)
 		}
 	}
-	return unit.Follow(nil, r.Source(), files, time.Time{}, 0, false)
+	return unit.Follow(nil, r.Source(), files, unit.Terms{})
 }

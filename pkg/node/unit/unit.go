@@ -192,10 +192,49 @@ func checkFile(f File, names map[string]bool) error {
 // Equal reports whether both are the same unit with the same due times.
 func (r Revision) Equal(o Revision) bool { return bytes.Equal(r.Encode(), o.Encode()) }
 
+// Terms say when what nobody wants goes.
+type Terms struct {
+	Now time.Time
+	// Delay is how long it stays.
+	Delay time.Duration
+	// Goes reports whether what is due at a time may go then. nil means that
+	// it always may.
+	Goes func(due time.Time) bool
+}
+
+// maxBump bounds the search for a due time of its own.
+const maxBump = 16
+
+// Due is when that goes which nobody wants from now on. A permission to remove
+// that was given before never covers it.
+func (t Terms) Due() time.Time {
+	due := t.latest()
+	for i := 0; t.Goes != nil && t.Goes(due) && i < maxBump; i++ {
+		due = due.Add(time.Second)
+	}
+	return due
+}
+
+// Clamp returns due, or an earlier time where the clock or the delay was set
+// back since.
+func (t Terms) Clamp(due time.Time) time.Time {
+	if due.After(t.latest().Add(maxBump * time.Second)) {
+		return t.Due()
+	}
+	return due
+}
+
+// Over reports whether what was due may go now.
+func (t Terms) Over(due time.Time) bool {
+	return !t.Now.Before(due) && (t.Goes == nil || t.Goes(due))
+}
+
+func (t Terms) latest() time.Time { return t.Now.Add(t.Delay).UTC().Truncate(time.Second) }
+
 // Follow returns the revision that replaces current (nil: nothing was there)
-// when source with files is wanted: what it drops is retained for delay. What
-// is due is let go, unless keepDue is set.
-func Follow(current *Revision, source Source, files []File, now time.Time, delay time.Duration, keepDue bool) Revision {
+// when source with files is wanted: what it drops is retained until the terms
+// let it go.
+func Follow(current *Revision, source Source, files []File, terms Terms) Revision {
 	next := Revision{Source: source, Files: sortedFiles(files)}
 	if current == nil {
 		return next
@@ -204,20 +243,17 @@ func Follow(current *Revision, source Source, files []File, now time.Time, delay
 	for _, f := range next.Files {
 		held[f.Name] = true
 	}
-	latest := now.Add(delay).UTC().Truncate(time.Second)
 	keep := func(kept Retained) {
-		if kept.Due.After(latest) { // the clock or the delay was set back
-			kept.Due = latest
-		}
-		if !held[kept.Name] && (keepDue || now.Before(kept.Due)) {
+		if !held[kept.Name] && !terms.Over(kept.Due) {
 			held[kept.Name] = true
 			next.Retained = append(next.Retained, kept)
 		}
 	}
 	for _, f := range current.Files {
-		keep(Retained{File: f, From: current.Source, Due: latest})
+		keep(Retained{File: f, From: current.Source, Due: terms.Due()})
 	}
 	for _, kept := range current.Retained {
+		kept.Due = terms.Clamp(kept.Due)
 		keep(kept)
 	}
 	slices.SortFunc(next.Retained, func(a, b Retained) int { return strings.Compare(a.Name, b.Name) })

@@ -66,14 +66,18 @@ func TestFollow(t *testing.T) {
 		"the clock was set back":   {&unit.Revision{Source: source("new"), Files: files("a"), Retained: []unit.Retained{kept("b", 900)}}, "a", 0, false, "a b@60"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := unit.Follow(c.current, source("new"), files(c.files), at(c.now), time.Hour, c.keepDue)
+			terms := unit.Terms{Now: at(c.now), Delay: time.Hour}
+			if c.keepDue {
+				terms.Goes = func(time.Time) bool { return false }
+			}
+			got := unit.Follow(c.current, source("new"), files(c.files), terms)
 			if render(got) != c.want {
 				t.Errorf("got %q, want %q", render(got), c.want)
 			}
 			if err := got.Check(); err != nil {
 				t.Error(err)
 			}
-			again := unit.Follow(&got, source("new"), files(c.files), at(c.now), time.Hour, c.keepDue)
+			again := unit.Follow(&got, source("new"), files(c.files), terms)
 			if !again.Equal(got) {
 				t.Errorf("following again changes it to %q", render(again))
 			}

@@ -221,7 +221,9 @@ func (h *MemoryHost) Installed(ctx context.Context) ([]profile.Installed, error)
 	for _, o := range slices.SortedFunc(maps.Keys(h.links), compareOwners) {
 		in := profile.Installed{Owner: o, Digest: h.links[o]}
 		for _, f := range h.artifacts[in.Digest] {
-			in.References = append(in.References, "confine/"+o.String()+"/"+f.Name)
+			reference := "confine/" + o.String() + "/" + f.Name
+			in.References = append(in.References, reference)
+			in.Files = append(in.Files, profile.InstalledFile{Name: f.Name, References: []string{reference}})
 		}
 		found = append(found, in)
 	}

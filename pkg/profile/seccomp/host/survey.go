@@ -154,7 +154,9 @@ func (s *survey) take(o profile.Owner, target string, files map[string][]string)
 	}
 	unit := profile.Installed{Owner: o, Digest: dgst}
 	for _, f := range files[folder] {
-		unit.References = append(unit.References, path.Join(linkName(o), f))
+		reference := path.Join(linkName(o), f)
+		unit.References = append(unit.References, reference)
+		unit.Files = append(unit.Files, profile.InstalledFile{Name: f, References: []string{reference}})
 	}
 	s.installed = append(s.installed, unit)
 	return true
