@@ -16,14 +16,20 @@ const MaxNodeProfiles = 250
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:scope=Cluster,categories=confine
-// +kubebuilder:printcolumn:name="Assigned",type=integer,JSONPath=`.status.summary.assigned`
-// +kubebuilder:printcolumn:name="Installed",type=integer,JSONPath=`.status.summary.installed`
-// +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.summary.failed`
-// +kubebuilder:printcolumn:name="Agent",type=string,JSONPath=`.status.agentVersion`
+// +kubebuilder:resource:scope=Cluster,categories=confine,shortName=profnode
+// +kubebuilder:printcolumn:name="Assigned",type=integer,JSONPath=`.status.summary.assigned`,description="Profiles assigned to the node"
+// +kubebuilder:printcolumn:name="Installed",type=integer,JSONPath=`.status.summary.installed`,description="Those installed as wanted"
+// +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.summary.failed`,description="Those refused, or that cannot be installed"
+// +kubebuilder:printcolumn:name="Problem",type=string,JSONPath=`.status.problems[0].reason`,description="What keeps the node from working as a whole"
+// +kubebuilder:printcolumn:name="Agent",type=string,JSONPath=`.status.agentVersion`,priority=1,description="The version of the node's agent"
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.problems[0].message`,priority=1,description="What to do about the problem"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type ProfileNode struct {
-	metav1.TypeMeta   `json:",inline"`
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard metadata of an object.
+	//
+	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is assigned to the node. The controller writes it.
@@ -69,29 +75,39 @@ type ProfileNodeSpec struct {
 
 // AssignedProfile is one SecurityProfile as one node shall have it.
 type AssignedProfile struct {
-	// namespace of the SecurityProfile.
+	// namespace is the namespace of the SecurityProfile.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Namespace string `json:"namespace"`
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +required
+	Namespace string `json:"namespace,omitempty"`
 
-	// name of the SecurityProfile.
+	// name is the name of the SecurityProfile.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Name string `json:"name"`
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +required
+	Name string `json:"name,omitempty"`
 
-	// uid of the SecurityProfile.
+	// uid is the metadata.uid of the SecurityProfile.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	UID string `json:"uid"`
+	// +required
+	UID string `json:"uid,omitempty"`
 
 	// artifact is REPOSITORY@sha256:HEX.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
-	Artifact string `json:"artifact"`
+	// +kubebuilder:validation:Pattern=`@sha256:[a-f0-9]{64}$`
+	// +required
+	Artifact string `json:"artifact,omitempty"`
 
 	// kinds is the SecurityProfile's spec.kinds; absent means Supported.
 	//
-	// +kubebuilder:validation:Enum=Supported;Required
 	// +optional
 	Kinds KindsPolicy `json:"kinds,omitempty"`
 
@@ -105,17 +121,25 @@ type AssignedProfile struct {
 // Release lets a node remove what it reported as due at removeAt. It does not
 // count for another removeAt, so an old one never removes anything new.
 type Release struct {
-	// namespace of the SecurityProfile.
+	// namespace is the namespace of the SecurityProfile.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Namespace string `json:"namespace"`
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +required
+	Namespace string `json:"namespace,omitempty"`
 
-	// name of the SecurityProfile.
+	// name is the name of the SecurityProfile.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Name string `json:"name"`
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +required
+	Name string `json:"name,omitempty"`
 
 	// removeAt is the time that the node reported.
+	//
+	// +required
 	RemoveAt metav1.Time `json:"removeAt"`
 }
 
@@ -124,20 +148,21 @@ type ProfileNodeStatus struct {
 	// nodeUID is the metadata.uid of the Node the agent ran on: what a node of
 	// the same name reported before does not count.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	NodeUID string `json:"nodeUID,omitempty"`
 
 	// agentVersion is the version of the agent.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	AgentVersion string `json:"agentVersion,omitempty"`
 
 	// kinds says which kinds of profile the node supports, and why not.
 	//
-	// +listType=map
-	// +listMapKey=name
+	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
 	// +optional
 	Kinds []NodeKind `json:"kinds,omitempty"`
@@ -166,17 +191,22 @@ type ProfileNodeStatus struct {
 
 // NodeKind is one kind of profile on one node.
 type NodeKind struct {
-	// name of the kind, such as seccomp.
+	// name is the name of the kind, such as seccomp.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[a-z][a-z0-9-]*$`
-	Name string `json:"name"`
+	// +required
+	Name string `json:"name,omitempty"`
 
 	// supported is true where the node can install it.
+	//
+	// +required
 	Supported bool `json:"supported"`
 
 	// message says why it is not supported.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	Message string `json:"message,omitempty"`
@@ -184,11 +214,23 @@ type NodeKind struct {
 
 // NodeSummary counts a node's profiles.
 type NodeSummary struct {
-	// assigned to the node, as far as it knows.
+	// assigned is how many are assigned to the node, as far as it knows.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=500
+	// +required
 	Assigned int32 `json:"assigned"`
-	// installed as wanted.
+	// installed is how many of them are installed as wanted.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=500
+	// +required
 	Installed int32 `json:"installed"`
-	// failed, of those assigned.
+	// failed is how many of them are refused or cannot be installed.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=500
+	// +required
 	Failed int32 `json:"failed"`
 }
 
@@ -209,18 +251,26 @@ const (
 
 // ProfileReport is what became of one profile on one node.
 type ProfileReport struct {
-	// namespace of the SecurityProfile.
+	// namespace is the namespace of the SecurityProfile.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Namespace string `json:"namespace"`
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +required
+	Namespace string `json:"namespace,omitempty"`
 
-	// name of the SecurityProfile.
+	// name is the name of the SecurityProfile.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Name string `json:"name"`
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +required
+	Name string `json:"name,omitempty"`
 
-	// uid of the SecurityProfile; absent for one that is no longer assigned.
+	// uid is the metadata.uid of the SecurityProfile; absent for one that is no
+	// longer assigned.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	UID string `json:"uid,omitempty"`
@@ -228,27 +278,34 @@ type ProfileReport struct {
 	// wantedDigest is the digest that the rest is about; absent for one that
 	// is no longer assigned.
 	//
-	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:MinLength=71
+	// +kubebuilder:validation:MaxLength=71
+	// +kubebuilder:validation:Pattern=`^sha256:[a-f0-9]{64}$`
 	// +optional
 	WantedDigest string `json:"wantedDigest,omitempty"`
 
 	// installedDigest is the digest in force; absent where there is none.
 	//
-	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:MinLength=71
+	// +kubebuilder:validation:MaxLength=71
+	// +kubebuilder:validation:Pattern=`^sha256:[a-f0-9]{64}$`
 	// +optional
 	InstalledDigest string `json:"installedDigest,omitempty"`
 
 	// state is Installed, Pending, Failed or Removing.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:Pattern=`^[A-Z][A-Za-z]*$`
-	State ReportState `json:"state"`
+	// +required
+	State ReportState `json:"state,omitempty"`
 
 	// verified says whether wantedDigest is signed and allowed under the
 	// policies of now.
 	//
 	// +kubebuilder:validation:Enum=True;False;Unknown
-	Verified metav1.ConditionStatus `json:"verified"`
+	// +required
+	Verified metav1.ConditionStatus `json:"verified,omitempty"`
 
 	// degraded is set where something is in force that should not be, such as
 	// a revoked digest.
@@ -259,12 +316,14 @@ type ProfileReport struct {
 	// policies is the fingerprint of the TrustPolicies that judged it, its
 	// first 16 hex digits.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	Policies string `json:"policies,omitempty"`
 
 	// reason is of the closed set of reasons; absent where all is as wanted.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[A-Z][A-Za-z0-9]*$`
 	// +optional
@@ -272,6 +331,7 @@ type ProfileReport struct {
 
 	// message says what happened on this node and what to do.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	Message string `json:"message,omitempty"`
@@ -293,6 +353,8 @@ type ProfileReport struct {
 	//
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=512
 	// +optional
 	Removing []string `json:"removing,omitempty"`
 
@@ -304,20 +366,26 @@ type ProfileReport struct {
 
 // KindReport is one kind of profile in one artifact on one node.
 type KindReport struct {
-	// name of the kind, such as seccomp.
+	// name is the name of the kind, such as seccomp.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Name string `json:"name"`
+	// +kubebuilder:validation:Pattern=`^[a-z][a-z0-9-]*$`
+	// +required
+	Name string `json:"name,omitempty"`
 
 	// references are how pods name the files in force.
 	//
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=512
 	// +optional
 	References []string `json:"references,omitempty"`
 
 	// reason is of the closed set; absent where the kind is as wanted.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[A-Z][A-Za-z0-9]*$`
 	// +optional
@@ -328,12 +396,15 @@ type KindReport struct {
 type NodeProblem struct {
 	// reason is of the closed set of reasons.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[A-Z][A-Za-z0-9]*$`
-	Reason string `json:"reason"`
+	// +required
+	Reason string `json:"reason,omitempty"`
 
 	// message says what happened and what to do.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	Message string `json:"message,omitempty"`

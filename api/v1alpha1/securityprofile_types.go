@@ -15,21 +15,29 @@ const KindSecurityProfile = "SecurityProfile"
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:categories=confine,shortName=secprof
-// +kubebuilder:printcolumn:name="Digest",type=string,JSONPath=`.status.rollout.effectiveDigest`,description="The digest that nodes are given"
-// +kubebuilder:printcolumn:name="Verified",type=string,JSONPath=`.status.conditions[?(@.type=="Verified")].status`
-// +kubebuilder:printcolumn:name="Updated",type=integer,JSONPath=`.status.nodes.updated`
-// +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.nodes.ready`
-// +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.nodes.failed`
-// +kubebuilder:printcolumn:name="Total",type=integer,JSONPath=`.status.nodes.total`
-// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Progressing")].reason`
+// +kubebuilder:printcolumn:name="Verified",type=string,JSONPath=`.status.conditions[?(@.type=="Verified")].status`,description="Whether the nodes verified the digest they are given"
+// +kubebuilder:printcolumn:name="Updated",type=integer,JSONPath=`.status.nodes.updated`,description="Nodes that are given the digest"
+// +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.nodes.ready`,description="Nodes that have it verified and in force"
+// +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.nodes.failed`,description="Nodes that refuse it or cannot install it"
+// +kubebuilder:printcolumn:name="Total",type=integer,JSONPath=`.status.nodes.total`,description="Selected nodes"
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Progressing")].reason`,description="Where the rollout stands"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.failures[0].reason`,priority=1,description="Why the first node that is not as wanted is not"
+// +kubebuilder:printcolumn:name="Unavailable",type=integer,JSONPath=`.status.nodes.unavailable`,priority=1,description="Nodes that are not Ready or have no Ready agent"
+// +kubebuilder:printcolumn:name="Artifact",type=string,JSONPath=`.status.rollout.effectiveArtifact`,priority=1,description="The artifact that nodes are given"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 63",message="metadata.name becomes a folder's name on nodes: use at most 63 lower-case letters, digits and '-', and no dots"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 63",fieldPath=".metadata.name",message="metadata.name becomes a folder's name on nodes: use at most 63 lower-case letters, digits and '-', and no dots"
 type SecurityProfile struct {
-	metav1.TypeMeta   `json:",inline"`
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard metadata of an object.
+	//
+	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is wanted.
-	Spec SecurityProfileSpec `json:"spec"`
+	//
+	// +required
+	Spec SecurityProfileSpec `json:"spec,omitzero"`
 
 	// status is what the nodes report, in sum. Confine writes it.
 	//
@@ -55,14 +63,16 @@ type SecurityProfileSpec struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="self.matches('@sha256:[a-f0-9]{64}$')",message="artifact needs a digest, as in registry.example.com/profiles/nginx@sha256:<64 hex digits>: confine resolve REPOSITORY:TAG prints it"
-	Artifact string `json:"artifact"`
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^((?i:localhost\\.?|\\[[0-9a-f:.]+\\]|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+\\.?)(:[1-9][0-9]{0,4})?|(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)\\.?:[1-9][0-9]{0,4})/')`,message="artifact begins with its registry's host, as in registry.example.com/profiles/nginx@sha256:<64 hex digits>: without https://, without user name, with docker.io for Docker Hub, and with a port where the host has no dot"
+	// +kubebuilder:validation:XValidation:rule=`!self.contains('/') || self.matches('^[^/]*/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*(:[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127})?(@[^@/]*)?$')`,message="after its host, artifact is PATH@sha256:HEX or PATH:TAG@sha256:HEX: the path is lower case, with letters and digits, and single '.', '_', '__' or hyphens between them"
+	// +required
+	Artifact string `json:"artifact,omitempty"`
 
 	// kinds says what happens where a node does not support every kind of
 	// profile in the artifact: Supported installs those it does, Required
 	// installs all or nothing.
 	//
-	// +kubebuilder:validation:Enum=Supported;Required
-	// +kubebuilder:default=Supported
+	// +default="Supported"
 	// +optional
 	Kinds KindsPolicy `json:"kinds,omitempty"`
 
@@ -81,6 +91,8 @@ type SecurityProfileSpec struct {
 }
 
 // KindsPolicy says whether every kind in an artifact must be supported.
+//
+// +kubebuilder:validation:Enum=Supported;Required
 type KindsPolicy string
 
 // The kinds policies.
@@ -109,7 +121,9 @@ type Rollout struct {
 	// up). 25% is the default.
 	//
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:default="25%"
+	// +kubebuilder:validation:MaxLength=10
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 100000 : self.matches('^([1-9][0-9]?|100)%$')",message="maxConcurrent is a number from 1 to 100000, or a percentage from 1% to 100%, such as \"25%\""
+	// +default="25%"
 	// +optional
 	MaxConcurrent *intstr.IntOrString `json:"maxConcurrent,omitempty"`
 
@@ -119,7 +133,9 @@ type Rollout struct {
 	// now, because a registry is down for example, is no refusal.
 	//
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:default=1
+	// +kubebuilder:validation:MaxLength=10
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 100000 : self.matches('^([1-9][0-9]?|100)%$')",message="failureThreshold is a number from 1 to 100000, or a percentage from 1% to 100%, such as \"25%\""
+	// +default=1
 	// +optional
 	FailureThreshold *intstr.IntOrString `json:"failureThreshold,omitempty"`
 
@@ -128,7 +144,7 @@ type Rollout struct {
 	//
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=604800
-	// +kubebuilder:default=600
+	// +default=600
 	// +optional
 	ProgressDeadlineSeconds *int32 `json:"progressDeadlineSeconds,omitempty"`
 
@@ -136,8 +152,7 @@ type Rollout struct {
 	// node with what it has, Rollback gives all nodes the last digest that
 	// every node had.
 	//
-	// +kubebuilder:validation:Enum=Pause;Rollback
-	// +kubebuilder:default=Pause
+	// +default="Pause"
 	// +optional
 	OnFailure OnFailure `json:"onFailure,omitempty"`
 }
@@ -161,7 +176,7 @@ type Canary struct {
 	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
 
 	// soakSeconds is how long all canaries must be ready before the other
-	// nodes follow.
+	// nodes follow; absent means that they follow at once.
 	//
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=604800
@@ -170,6 +185,8 @@ type Canary struct {
 }
 
 // OnFailure says what happens when a rollout failed.
+//
+// +kubebuilder:validation:Enum=Pause;Rollback
 type OnFailure string
 
 // What happens when a rollout failed.
@@ -213,11 +230,6 @@ const (
 
 // SecurityProfileStatus is what the nodes report, in sum.
 type SecurityProfileStatus struct {
-	// observedGeneration is the metadata.generation that the rest is about.
-	//
-	// +optional
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-
 	// conditions are Verified, Progressing, Ready and Degraded.
 	//
 	// +listType=map
@@ -225,6 +237,12 @@ type SecurityProfileStatus struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the metadata.generation that the rest is about.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// nodes counts the selected nodes.
 	//
@@ -263,16 +281,36 @@ type SecurityProfileStatus struct {
 
 // NodeCounts counts the selected nodes.
 type NodeCounts struct {
-	// total are all selected nodes.
+	// total is how many nodes are selected.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100000
+	// +required
 	Total int32 `json:"total"`
-	// updated are assigned the effective digest.
+	// updated is how many are given the effective digest.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100000
+	// +required
 	Updated int32 `json:"updated"`
-	// ready have the effective digest verified and in force.
+	// ready is how many have the effective digest verified and in force.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100000
+	// +required
 	Ready int32 `json:"ready"`
-	// failed refuse the effective digest or cannot install it.
+	// failed is how many refuse the effective digest or cannot install it.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100000
+	// +required
 	Failed int32 `json:"failed"`
-	// unavailable are not Ready or have no Ready agent. They are outside of
-	// all thresholds and catch up later.
+	// unavailable is how many are not Ready or have no Ready agent. They are
+	// outside of all thresholds and catch up later.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100000
+	// +required
 	Unavailable int32 `json:"unavailable"`
 }
 
@@ -282,18 +320,22 @@ type RolloutStatus struct {
 	// effectiveArtifact is what the nodes are given: spec.artifact, or after a
 	// rollback the last good one.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	EffectiveArtifact string `json:"effectiveArtifact,omitempty"`
 
 	// effectiveDigest is the digest of effectiveArtifact.
 	//
-	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:MinLength=71
+	// +kubebuilder:validation:MaxLength=71
+	// +kubebuilder:validation:Pattern=`^sha256:[a-f0-9]{64}$`
 	// +optional
 	EffectiveDigest string `json:"effectiveDigest,omitempty"`
 
 	// targetArtifact is the spec.artifact that this rollout is about.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	TargetArtifact string `json:"targetArtifact,omitempty"`
@@ -301,13 +343,16 @@ type RolloutStatus struct {
 	// stopped is why the rollout to targetArtifact failed; it stays until
 	// spec changes.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[A-Z][A-Za-z0-9]*$`
 	// +optional
 	Stopped string `json:"stopped,omitempty"`
 
 	// stoppedGeneration is the metadata.generation for which stopped counts:
 	// a change of spec starts anew.
 	//
+	// +kubebuilder:validation:Minimum=1
 	// +optional
 	StoppedGeneration int64 `json:"stoppedGeneration,omitempty"`
 
@@ -320,29 +365,45 @@ type RolloutStatus struct {
 	//
 	// +optional
 	LastProgressAt *metav1.Time `json:"lastProgressAt,omitempty"`
+
+	// canaryPassedAt is when all canaries were ready for as long as they had to
+	// soak: the other nodes follow from then on.
+	//
+	// +optional
+	CanaryPassedAt *metav1.Time `json:"canaryPassedAt,omitempty"`
 }
 
 // PayloadReference is how pods name one payload.
 type PayloadReference struct {
-	// kind of profile, such as seccomp.
+	// kind is the kind of profile, such as seccomp.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Kind string `json:"kind"`
+	// +kubebuilder:validation:Pattern=`^[a-z][a-z0-9-]*$`
+	// +required
+	Kind string `json:"kind,omitempty"`
 
 	// name is the value, such as confine/web/nginx/nginx.json.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
-	Name string `json:"name"`
+	// +required
+	Name string `json:"name,omitempty"`
 }
 
 // HistoryEntry is one artifact that every eligible node had.
 type HistoryEntry struct {
 	// artifact is REPOSITORY@sha256:HEX.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
-	Artifact string `json:"artifact"`
+	// +kubebuilder:validation:Pattern=`@sha256:[a-f0-9]{64}$`
+	// +required
+	Artifact string `json:"artifact,omitempty"`
 
 	// completedAt is when the last node had it.
+	//
+	// +required
 	CompletedAt metav1.Time `json:"completedAt"`
 }
 
@@ -350,23 +411,30 @@ type HistoryEntry struct {
 type NodeFailure struct {
 	// node is the node's name.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	Node string `json:"node"`
+	// +required
+	Node string `json:"node,omitempty"`
 
-	// digest that the node was to install.
+	// digest is the one that the node was to install.
 	//
-	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:MinLength=71
+	// +kubebuilder:validation:MaxLength=71
+	// +kubebuilder:validation:Pattern=`^sha256:[a-f0-9]{64}$`
 	// +optional
 	Digest string `json:"digest,omitempty"`
 
 	// reason is of the closed set of reasons.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[A-Z][A-Za-z0-9]*$`
-	Reason string `json:"reason"`
+	// +required
+	Reason string `json:"reason,omitempty"`
 
 	// message says what happened and what to do.
 	//
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	Message string `json:"message,omitempty"`

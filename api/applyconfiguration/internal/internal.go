@@ -230,9 +230,7 @@ var schemaYAML = typed.YAMLObject(`types:
         list:
           elementType:
             namedType: com.github.confine-dev.confine.api.v1alpha1.NodeKind
-          elementRelationship: associative
-          keys:
-          - name
+          elementRelationship: atomic
     - name: nodeUID
       type:
         scalar: string

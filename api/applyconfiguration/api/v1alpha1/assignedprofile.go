@@ -12,11 +12,11 @@ import (
 //
 // AssignedProfile is one SecurityProfile as one node shall have it.
 type AssignedProfileApplyConfiguration struct {
-	// namespace of the SecurityProfile.
+	// namespace is the namespace of the SecurityProfile.
 	Namespace *string `json:"namespace,omitempty"`
-	// name of the SecurityProfile.
+	// name is the name of the SecurityProfile.
 	Name *string `json:"name,omitempty"`
-	// uid of the SecurityProfile.
+	// uid is the metadata.uid of the SecurityProfile.
 	UID *string `json:"uid,omitempty"`
 	// artifact is REPOSITORY@sha256:HEX.
 	Artifact *string `json:"artifact,omitempty"`

@@ -18,7 +18,7 @@ type CanaryApplyConfiguration struct {
 	// nodeSelector selects canaries among the nodes of the profile.
 	NodeSelector *v1.LabelSelectorApplyConfiguration `json:"nodeSelector,omitempty"`
 	// soakSeconds is how long all canaries must be ready before the other
-	// nodes follow.
+	// nodes follow; absent means that they follow at once.
 	SoakSeconds *int32 `json:"soakSeconds,omitempty"`
 }
 

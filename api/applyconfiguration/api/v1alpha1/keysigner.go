@@ -13,9 +13,10 @@ import (
 type KeySignerApplyConfiguration struct {
 	// pem is the public key in PEM (PKIX): ECDSA, RSA of at least 2048 bits, or Ed25519.
 	PEM *string `json:"pem,omitempty"`
-	// notBefore, where set, is the time from which the key counts.
+	// notBefore is the time from which the key counts; absent means from ever.
 	NotBefore *v1.Time `json:"notBefore,omitempty"`
-	// notAfter, where set, is the time from which the key no longer counts.
+	// notAfter is the time from which the key no longer counts; absent means
+	// for ever.
 	NotAfter *v1.Time `json:"notAfter,omitempty"`
 }
 

@@ -7,7 +7,7 @@ package v1alpha1
 //
 // KindReport is one kind of profile in one artifact on one node.
 type KindReportApplyConfiguration struct {
-	// name of the kind, such as seccomp.
+	// name is the name of the kind, such as seccomp.
 	Name *string `json:"name,omitempty"`
 	// references are how pods name the files in force.
 	References []string `json:"references,omitempty"`

@@ -7,16 +7,16 @@ package v1alpha1
 //
 // NodeCounts counts the selected nodes.
 type NodeCountsApplyConfiguration struct {
-	// total are all selected nodes.
+	// total is how many nodes are selected.
 	Total *int32 `json:"total,omitempty"`
-	// updated are assigned the effective digest.
+	// updated is how many are given the effective digest.
 	Updated *int32 `json:"updated,omitempty"`
-	// ready have the effective digest verified and in force.
+	// ready is how many have the effective digest verified and in force.
 	Ready *int32 `json:"ready,omitempty"`
-	// failed refuse the effective digest or cannot install it.
+	// failed is how many refuse the effective digest or cannot install it.
 	Failed *int32 `json:"failed,omitempty"`
-	// unavailable are not Ready or have no Ready agent. They are outside of
-	// all thresholds and catch up later.
+	// unavailable is how many are not Ready or have no Ready agent. They are
+	// outside of all thresholds and catch up later.
 	Unavailable *int32 `json:"unavailable,omitempty"`
 }
 

@@ -9,7 +9,7 @@ package v1alpha1
 type NodeFailureApplyConfiguration struct {
 	// node is the node's name.
 	Node *string `json:"node,omitempty"`
-	// digest that the node was to install.
+	// digest is the one that the node was to install.
 	Digest *string `json:"digest,omitempty"`
 	// reason is of the closed set of reasons.
 	Reason *string `json:"reason,omitempty"`

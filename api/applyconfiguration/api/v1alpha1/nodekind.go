@@ -7,7 +7,7 @@ package v1alpha1
 //
 // NodeKind is one kind of profile on one node.
 type NodeKindApplyConfiguration struct {
-	// name of the kind, such as seccomp.
+	// name is the name of the kind, such as seccomp.
 	Name *string `json:"name,omitempty"`
 	// supported is true where the node can install it.
 	Supported *bool `json:"supported,omitempty"`

@@ -7,11 +7,11 @@ package v1alpha1
 //
 // NodeSummary counts a node's profiles.
 type NodeSummaryApplyConfiguration struct {
-	// assigned to the node, as far as it knows.
+	// assigned is how many are assigned to the node, as far as it knows.
 	Assigned *int32 `json:"assigned,omitempty"`
-	// installed as wanted.
+	// installed is how many of them are installed as wanted.
 	Installed *int32 `json:"installed,omitempty"`
-	// failed, of those assigned.
+	// failed is how many of them are refused or cannot be installed.
 	Failed *int32 `json:"failed,omitempty"`
 }
 

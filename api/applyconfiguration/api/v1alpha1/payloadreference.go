@@ -7,7 +7,7 @@ package v1alpha1
 //
 // PayloadReference is how pods name one payload.
 type PayloadReferenceApplyConfiguration struct {
-	// kind of profile, such as seccomp.
+	// kind is the kind of profile, such as seccomp.
 	Kind *string `json:"kind,omitempty"`
 	// name is the value, such as confine/web/nginx/nginx.json.
 	Name *string `json:"name,omitempty"`

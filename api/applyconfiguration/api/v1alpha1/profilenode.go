@@ -18,7 +18,8 @@ import (
 // is assigned to the node, the node's agent what became of it. It has the name
 // of its node, and nobody else needs to write it.
 type ProfileNodeApplyConfiguration struct {
-	v1.TypeMetaApplyConfiguration    `json:""`
+	v1.TypeMetaApplyConfiguration `json:""`
+	// metadata is the standard metadata of an object.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec is what is assigned to the node. The controller writes it.
 	Spec *ProfileNodeSpecApplyConfiguration `json:"spec,omitempty"`

@@ -12,11 +12,12 @@ import (
 //
 // ProfileReport is what became of one profile on one node.
 type ProfileReportApplyConfiguration struct {
-	// namespace of the SecurityProfile.
+	// namespace is the namespace of the SecurityProfile.
 	Namespace *string `json:"namespace,omitempty"`
-	// name of the SecurityProfile.
+	// name is the name of the SecurityProfile.
 	Name *string `json:"name,omitempty"`
-	// uid of the SecurityProfile; absent for one that is no longer assigned.
+	// uid is the metadata.uid of the SecurityProfile; absent for one that is no
+	// longer assigned.
 	UID *string `json:"uid,omitempty"`
 	// wantedDigest is the digest that the rest is about; absent for one that
 	// is no longer assigned.

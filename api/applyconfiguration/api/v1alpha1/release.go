@@ -12,9 +12,9 @@ import (
 // Release lets a node remove what it reported as due at removeAt. It does not
 // count for another removeAt, so an old one never removes anything new.
 type ReleaseApplyConfiguration struct {
-	// namespace of the SecurityProfile.
+	// namespace is the namespace of the SecurityProfile.
 	Namespace *string `json:"namespace,omitempty"`
-	// name of the SecurityProfile.
+	// name is the name of the SecurityProfile.
 	Name *string `json:"name,omitempty"`
 	// removeAt is the time that the node reported.
 	RemoveAt *v1.Time `json:"removeAt,omitempty"`

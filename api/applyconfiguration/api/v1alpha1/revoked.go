@@ -7,9 +7,11 @@ package v1alpha1
 //
 // Revoked lists what is refused whoever signed.
 type RevokedApplyConfiguration struct {
-	// digests of artifacts: the pinned digest, or that of an index's child.
+	// digests are those of artifacts: the pinned digest, or that of an index's
+	// child.
 	Digests []string `json:"digests,omitempty"`
-	// keys by the SHA-256 of their DER SubjectPublicKeyInfo, as "sha256:HEX".
+	// keys are public keys by the SHA-256 of their DER SubjectPublicKeyInfo, as
+	// "sha256:HEX".
 	Keys []string `json:"keys,omitempty"`
 }
 

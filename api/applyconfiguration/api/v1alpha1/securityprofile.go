@@ -18,7 +18,8 @@ import (
 // it installed, under its own namespace and name, on every node it selects. It
 // holds no profile content.
 type SecurityProfileApplyConfiguration struct {
-	v1.TypeMetaApplyConfiguration    `json:""`
+	v1.TypeMetaApplyConfiguration `json:""`
+	// metadata is the standard metadata of an object.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec is what is wanted.
 	Spec *SecurityProfileSpecApplyConfiguration `json:"spec,omitempty"`

@@ -11,10 +11,10 @@ import (
 //
 // SecurityProfileStatus is what the nodes report, in sum.
 type SecurityProfileStatusApplyConfiguration struct {
-	// observedGeneration is the metadata.generation that the rest is about.
-	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are Verified, Progressing, Ready and Degraded.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
+	// observedGeneration is the metadata.generation that the rest is about.
+	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// nodes counts the selected nodes.
 	Nodes *NodeCountsApplyConfiguration `json:"nodes,omitempty"`
 	// rollout is where the rollout stands.
@@ -36,14 +36,6 @@ func SecurityProfileStatus() *SecurityProfileStatusApplyConfiguration {
 	return &SecurityProfileStatusApplyConfiguration{}
 }
 
-// WithObservedGeneration sets the ObservedGeneration field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the ObservedGeneration field is set to the value of the last call.
-func (b *SecurityProfileStatusApplyConfiguration) WithObservedGeneration(value int64) *SecurityProfileStatusApplyConfiguration {
-	b.ObservedGeneration = &value
-	return b
-}
-
 // WithConditions adds the given value to the Conditions field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Conditions field.
@@ -54,6 +46,14 @@ func (b *SecurityProfileStatusApplyConfiguration) WithConditions(values ...*v1.C
 		}
 		b.Conditions = append(b.Conditions, *values[i])
 	}
+	return b
+}
+
+// WithObservedGeneration sets the ObservedGeneration field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ObservedGeneration field is set to the value of the last call.
+func (b *SecurityProfileStatusApplyConfiguration) WithObservedGeneration(value int64) *SecurityProfileStatusApplyConfiguration {
+	b.ObservedGeneration = &value
 	return b
 }
 

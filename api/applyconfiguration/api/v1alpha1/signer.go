@@ -5,7 +5,7 @@ package v1alpha1
 // SignerApplyConfiguration represents a declarative configuration of the Signer type for use
 // with apply.
 //
-// Signer is one identity. Exactly one of its members is set.
+// Signer is one identity. Exactly one of its members beside the name is set.
 type SignerApplyConfiguration struct {
 	// name is how messages call this signer.
 	Name *string `json:"name,omitempty"`

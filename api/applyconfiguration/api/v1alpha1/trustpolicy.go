@@ -18,7 +18,8 @@ import (
 // and namespaces, and what a signed profile may contain. Without a matching
 // policy nothing is trusted; where several match, every one of them must pass.
 type TrustPolicyApplyConfiguration struct {
-	v1.TypeMetaApplyConfiguration    `json:""`
+	v1.TypeMetaApplyConfiguration `json:""`
+	// metadata is the standard metadata of an object.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec is whom this policy trusts, where, and with what.
 	Spec *TrustPolicySpecApplyConfiguration `json:"spec,omitempty"`

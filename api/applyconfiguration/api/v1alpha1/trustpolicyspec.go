@@ -8,11 +8,12 @@ package v1alpha1
 // TrustPolicySpec is whom a policy trusts, where, and with what.
 type TrustPolicySpecApplyConfiguration struct {
 	// repositories are patterns of source repositories, such as
-	// "registry.example.com/profiles/**". The host is literal; "*" stands for
-	// one whole path segment, "**" for one or more, and only at the end.
+	// "registry.example.com/profiles/**". The host and the first path segment
+	// are literal. "*" stands for one whole path segment, and "**" for one or
+	// more at the end.
 	Repositories []string `json:"repositories,omitempty"`
-	// namespaces that may use artifacts under this policy, by exact name; the
-	// single entry "*" stands for all.
+	// namespaces are those that may use artifacts under this policy, by exact
+	// name. The single entry "*" stands for all.
 	Namespaces []string `json:"namespaces,omitempty"`
 	// signers are the identities whose signatures count.
 	Signers []SignerApplyConfiguration `json:"signers,omitempty"`
@@ -22,7 +23,7 @@ type TrustPolicySpecApplyConfiguration struct {
 	// allowedKinds are the kinds of profile an artifact may hold, such as
 	// "seccomp". An artifact with any other kind is refused as a whole.
 	AllowedKinds []string `json:"allowedKinds,omitempty"`
-	// constraints bound what a signed profile may contain; what is absent
+	// constraints bound what a signed profile may contain. What is absent
 	// stands for the safe default.
 	Constraints *ConstraintsApplyConfiguration `json:"constraints,omitempty"`
 	// requireName demands that the signed dev.confine.name annotation equals
