@@ -25,7 +25,7 @@ const KindSecurityProfile = "SecurityProfile"
 // +kubebuilder:printcolumn:name="Unavailable",type=integer,JSONPath=`.status.nodes.unavailable`,priority=1,description="Nodes that are not Ready or have no Ready agent"
 // +kubebuilder:printcolumn:name="Artifact",type=string,JSONPath=`.status.rollout.effectiveArtifact`,priority=1,description="The artifact that nodes are given"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 63",fieldPath=".metadata.name",message="metadata.name becomes a folder's name on nodes: use at most 63 lower-case letters, digits and '-', and no dots"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 63",message="metadata.name becomes a folder's name on nodes: use at most 63 lower-case letters, digits and '-', and no dots"
 type SecurityProfile struct {
 	metav1.TypeMeta `json:",inline"`
 

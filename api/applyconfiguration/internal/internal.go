@@ -360,6 +360,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.confine-dev.confine.api.v1alpha1.RolloutStatus
   map:
     fields:
+    - name: canaryPassedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: effectiveArtifact
       type:
         scalar: string

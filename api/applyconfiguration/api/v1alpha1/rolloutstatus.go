@@ -29,6 +29,9 @@ type RolloutStatusApplyConfiguration struct {
 	StartedAt *v1.Time `json:"startedAt,omitempty"`
 	// lastProgressAt is when one more node got ready last.
 	LastProgressAt *v1.Time `json:"lastProgressAt,omitempty"`
+	// canaryPassedAt is when all canaries were ready for as long as they had to
+	// soak: the other nodes follow from then on.
+	CanaryPassedAt *v1.Time `json:"canaryPassedAt,omitempty"`
 }
 
 // RolloutStatusApplyConfiguration constructs a declarative configuration of the RolloutStatus type for use with
@@ -90,5 +93,13 @@ func (b *RolloutStatusApplyConfiguration) WithStartedAt(value v1.Time) *RolloutS
 // If called multiple times, the LastProgressAt field is set to the value of the last call.
 func (b *RolloutStatusApplyConfiguration) WithLastProgressAt(value v1.Time) *RolloutStatusApplyConfiguration {
 	b.LastProgressAt = &value
+	return b
+}
+
+// WithCanaryPassedAt sets the CanaryPassedAt field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CanaryPassedAt field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithCanaryPassedAt(value v1.Time) *RolloutStatusApplyConfiguration {
+	b.CanaryPassedAt = &value
 	return b
 }
