@@ -1,0 +1,47 @@
+//go:build linux
+
+// The first process of a test machine: it mounts the kernel's file systems,
+// loads the base policy where there is one, runs one program, sends files and
+// its exit status back, and switches the machine off.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/confine-dev/confine/test/vm/job"
+)
+
+func main() {
+	err := mountAll()
+	if err == nil {
+		err = ownLine()
+	}
+	j, status := job.Job{}, job.Trouble
+	if err == nil {
+		j, err = readJob()
+	}
+	if err == nil {
+		err = prepare(j)
+	}
+	if err == nil {
+		status, err = runProgram(j)
+	}
+	if err == nil {
+		err = sendBack(j.Keep, status)
+	}
+	if err != nil {
+		fmt.Println("vm:", err)
+		err = sendBack(nil, job.Trouble)
+	}
+	if err != nil {
+		fmt.Println("vm:", err)
+	}
+	drain(os.Stdout)
+	unix.Sync()
+	// QEMU takes a restart for its end.
+	fmt.Println("vm:", unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART))
+	select {}
+}

@@ -1,0 +1,42 @@
+// Package job is what the machine's first process and its starter on the
+// outside agree on.
+package job
+
+const (
+	// File is where the job stands inside of the machine, as JSON.
+	File = "/confine-vm/job"
+	// Program is where the program stands that is run.
+	Program = "/confine-vm/program"
+	// Log, Output and Back are the serial lines for the kernel's log, for what
+	// the program prints, and for a tar archive of what is to be kept.
+	Log    = "ttyS0"
+	Output = "ttyS1"
+	Back   = "ttyS2"
+	// Status is the archive's last entry: the exit status in decimal. Without it the
+	// machine did not come to its end.
+	Status = "status"
+	// Path is where a machine has its programs.
+	Path = "/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// Statuses beside those that programs choose, as shells have them.
+const (
+	// Trouble says that the program could not be run; Output says why.
+	Trouble = 126
+	// Killed and a signal's number say what ended the program.
+	Killed = 128
+)
+
+// Job is one program to run.
+type Job struct {
+	// LSM is the security module that the kernel must have started.
+	LSM string
+	// Args are the program and its arguments.
+	Args []string
+	// Env is the whole environment, each NAME=VALUE.
+	Env []string
+	// Dir is the working directory.
+	Dir string
+	// Keep are folders whose files are sent back afterwards.
+	Keep []string
+}
