@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/confine-dev/confine/cmd/confine/internal/kube"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -38,15 +39,27 @@ type Streams struct {
 	ReadPassword func(prompt string) ([]byte, error)
 	// ErrTerminal is set where Err is a terminal: then progress is shown there.
 	ErrTerminal bool
+	// OutTerminal is set where Out is a terminal: a person looks at it now.
+	OutTerminal bool
 	// Color is set where Out is a terminal that wants color.
 	Color bool
+	// Width returns how many columns the terminal has; nil where there is none.
+	Width func() int
 }
 
 // SystemStreams returns the process's own streams.
 func SystemStreams() Streams {
 	s := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv}
 	s.ErrTerminal = isTerminal(os.Stderr)
-	s.Color = isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	s.OutTerminal = isTerminal(os.Stdout)
+	s.Width = func() int {
+		width, _, err := term.GetSize(int(os.Stderr.Fd()))
+		if err != nil {
+			return 0
+		}
+		return width
+	}
+	s.Color = s.OutTerminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	if isTerminal(os.Stdin) {
 		s.ReadPassword = func(prompt string) ([]byte, error) { return promptSecret(os.Stdin, prompt) }
 	}
@@ -91,7 +104,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &usage):
 		return ExitUsage
-	case ok && e.Reason.Fate() == reason.Retry:
+	case ok && e.Reason.Fate() == reason.Retry, kube.IsAgain(err):
 		return ExitRetry
 	default:
 		return ExitRefused
@@ -108,8 +121,9 @@ func (a *app) root(name string) *cobra.Command {
 		Long: `Confine packs, signs and pushes security profiles as OCI artifacts, verifies
 them against trust policies, and shows what nodes made of them.
 
-Exit codes: 0 done; 1 refused, or for "diff" the two differ; 2 wrong usage;
-3 it could not be done now, the same command may work later.`,
+Exit codes: 0 done; 1 refused, for "diff" the two differ, for "rollout status" it
+failed, for "why" it is stuck; 2 wrong usage; 3 it could not be done now, or is
+still under way: the same command may work later.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
@@ -132,7 +146,8 @@ Exit codes: 0 done; 1 refused, or for "diff" the two differ; 2 wrong usage;
 	flags.DurationVar(&a.timeout, "timeout", 2*time.Minute, "how long the command may take in all")
 	root.AddCommand(
 		a.pushCommand(), a.pullCommand(), a.verifyCommand(), a.inspectCommand(), a.resolveCommand(),
-		a.lintCommand(), a.diffCommand(), a.runCommand(), a.statusCommand(), a.keygenCommand(), a.versionCommand(),
+		a.lintCommand(), a.diffCommand(), a.runCommand(), a.keygenCommand(),
+		a.statusCommand(), a.rolloutCommand(), a.whyCommand(), a.nodeCommand(), a.versionCommand(),
 	)
 	wrapUsage(root)
 	return root
@@ -181,15 +196,17 @@ func (a *app) printError(cmd *cobra.Command, err error) {
 		a.errorf("see:   %s --help\n", cmd.CommandPath())
 		return
 	}
-	e, ok := reason.Of(err)
-	if !ok {
-		a.errorf("error: %s\n", oneLine(err.Error()))
-		return
-	}
 	a.errorf("error: %s\n", oneLine(err.Error()))
-	if advice := e.WhatToDo(); advice != "" {
-		a.errorf("what to do: %s\n", oneLine(advice))
+	var advisor advisor
+	if errors.As(err, &advisor) && advisor.WhatToDo() != "" {
+		a.errorf("what to do: %s\n", oneLine(advisor.WhatToDo()))
 	}
+}
+
+// advisor is an error that says what to do, such as *reason.Error.
+type advisor interface {
+	error
+	WhatToDo() string
 }
 
 // oneLine keeps foreign text from drawing on the terminal.

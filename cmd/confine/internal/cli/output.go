@@ -19,8 +19,13 @@ type outputFlag struct {
 
 func (o *outputFlag) add(cmd *cobra.Command, more ...string) {
 	o.allowed = append([]string{"json", "yaml"}, more...)
-	cmd.Flags().StringVarP(&o.format, "output", "o", "", "print as "+strings.Join(o.allowed, " or ")+" instead of a table")
+	cmd.Flags().StringVarP(&o.format, "output", "o", "", "print as "+alternatives(o.allowed)+" instead of a table")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(o.allowed, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func alternatives(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 func (o *outputFlag) check() error {

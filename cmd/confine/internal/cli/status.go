@@ -11,30 +11,66 @@ import (
 
 func (a *app) statusCommand() *cobra.Command {
 	var o outputFlag
+	var f clusterFlags
 	var root string
 	cmd := &cobra.Command{
-		Use:   "status --root DIR",
-		Short: "Show what this node's agent has installed, or why not",
-		Long: `Status shows, for each SecurityProfile, the digest that is in force on this
-node, whether it is the wanted one, and the reason where it is not. It reads
-what the agent wrote, and asks nobody.`,
-		Example: `  confine status --root /var/lib/confine
-  confine status --root /var/lib/confine -o json`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Use:   "status [PROFILE | --root DIR]",
+		Short: "Show how profiles are: in the cluster, on its nodes, or on this machine",
+		Long: `Status shows how far the SecurityProfiles of a namespace are: the digest that
+nodes are given, how many of them have it, and one word. With the name of a
+profile, or NAMESPACE/NAME, it shows that one on each node.
+
+With --root it shows what the agent of this machine, without a cluster, has
+installed, or why not. It reads what the agent wrote, and asks nobody.`,
+		Example: `  confine status -A
+  confine status nginx -n web
+  confine status nodes
+  confine status --root /var/lib/confine`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeProfiles(&f),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(); err != nil {
 				return err
 			}
-			report, err := status.Read(root)
-			if err != nil {
-				return err
+			switch {
+			case root != "":
+				return a.standaloneStatus(cmd, root, o, args)
+			case len(args) == 1 && f.all:
+				return usagef("-A: a profile is named, so name its namespace: NAMESPACE/%s", args[0])
+			case len(args) == 1:
+				return orNode(a.profileStatus(cmd.Context(), args[0], f, o))
+			default:
+				return orNode(a.fleetStatus(cmd.Context(), f, o))
 			}
-			return a.print(o, report, func() { a.printStatus(report, time.Now()) })
 		},
 	}
-	cmd.Flags().StringVar(&root, "root", "/var/lib/confine", "the agent's state folder, its --root")
-	o.add(cmd)
+	cmd.Flags().StringVar(&root, "root", "", "the state folder of a standalone agent on this machine, its --root")
+	f.add(cmd)
+	f.addNamespace(cmd)
+	f.addAll(cmd)
+	o.add(cmd, "wide", "name")
+	cmd.AddCommand(a.statusNodesCommand())
 	return cmd
+}
+
+// standaloneStatus shows what the agent of this machine wrote.
+func (a *app) standaloneStatus(cmd *cobra.Command, root string, o outputFlag, args []string) error {
+	for _, flag := range []string{"kubeconfig", "context", "namespace", "all-namespaces"} {
+		if cmd.Flags().Changed(flag) {
+			return usagef("--root is about this machine, and --%s about a cluster", flag)
+		}
+	}
+	if len(args) > 0 {
+		return usagef("--root shows all profiles of this machine: %s cannot be picked", args[0])
+	}
+	if o.format == "wide" || o.format == "name" {
+		return usagef("-o %s: with --root choose one of json, yaml", o.format)
+	}
+	report, err := status.Read(root)
+	if err != nil {
+		return err
+	}
+	return a.print(o, report, func() { a.printStatus(report, time.Now()) })
 }
 
 func (a *app) printStatus(report status.Report, now time.Time) {

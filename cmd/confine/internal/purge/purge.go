@@ -1,0 +1,272 @@
+// Package purge takes away from a node what Confine installed there, and
+// nothing else. It knows the shape of everything that Confine makes; what has
+// another shape stays and is told. It works below os.Root handles and follows
+// no link.
+package purge
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"syscall"
+)
+
+// Options say where Confine was installed.
+type Options struct {
+	// Root is the agent's state folder.
+	Root string
+	// SeccompRoots are the folders that hold a folder "confine", such as the
+	// kubelet's seccomp folder. <Root>/seccomp is always looked at.
+	SeccompRoots []string
+}
+
+// Entry is one thing on the disk.
+type Entry struct {
+	Path string `json:"path"`
+	// What it is, or for what is kept: why.
+	What string `json:"what"`
+	// Bytes in regular files.
+	Bytes int64 `json:"bytes,omitempty"`
+}
+
+// Plan is what would be removed, in that order, and what is kept although it
+// stands in Confine's folders.
+type Plan struct {
+	Remove []Entry `json:"remove"`
+	Keep   []Entry `json:"keep,omitempty"`
+	// Profiles is how many names that pods may use go.
+	Profiles int `json:"profiles"`
+
+	trees []*tree
+}
+
+// tree is what is removed below one folder.
+type tree struct {
+	base  string
+	items []item
+}
+
+// item is one entry below a tree's base. An empty folder goes only if it is
+// empty then.
+type item struct {
+	name  string
+	empty bool
+}
+
+// BusyError says that an agent works on the state folder.
+type BusyError struct{ Path string }
+
+// Error says what is in the way.
+func (e *BusyError) Error() string {
+	return e.Path + " is held: an agent runs here"
+}
+
+// WhatToDo says how to go on.
+func (e *BusyError) WhatToDo() string {
+	return "stop the agent first: uninstall Confine from the cluster, or systemctl disable --now confine-agent; " +
+		"an agent that runs would install all of it again"
+}
+
+// Survey finds out what would be removed. It changes nothing. A running agent is
+// a *BusyError.
+func Survey(o Options) (*Plan, error) {
+	plan := &Plan{Remove: []Entry{}}
+	unlock, err := lock(o.Root, false)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return plan, survey(plan, o)
+}
+
+// Run surveys and removes while it holds the agent's lock, so that no agent
+// starts meanwhile. It returns what was removed, also where some of it failed.
+func Run(o Options) (*Plan, error) {
+	plan := &Plan{Remove: []Entry{}}
+	unlock, err := lock(o.Root, true)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := survey(plan, o); err != nil {
+		return nil, err
+	}
+	// The state goes last: as long as something is left, it says what.
+	for _, t := range plan.trees {
+		if err := t.remove(); err != nil {
+			return plan, err
+		}
+	}
+	// A state folder in which nothing is left is Confine's own. Rmdir follows no
+	// link and takes no folder with anything in it.
+	if err := syscall.Rmdir(filepath.Clean(o.Root)); err != nil &&
+		!slices.Contains([]syscall.Errno{syscall.ENOTEMPTY, syscall.EEXIST, syscall.ENOENT, syscall.EBUSY, syscall.ENOTDIR}, errnoOf(err)) {
+		return plan, &fs.PathError{Op: "rmdir", Path: o.Root, Err: err}
+	}
+	return plan, nil
+}
+
+func errnoOf(err error) syscall.Errno {
+	errno, _ := errors.AsType[syscall.Errno](err)
+	return errno
+}
+
+func survey(plan *Plan, o Options) error {
+	for _, base := range slices.Compact(append(slices.Clone(o.SeccompRoots), filepath.Join(o.Root, seccompDir))) {
+		if err := plan.seccomp(base); err != nil {
+			return err
+		}
+	}
+	return plan.state(o.Root)
+}
+
+// lock takes the agent's lock as an agent does. Where nothing is to be changed
+// and no agent ever ran, there is nothing to take.
+func lock(root string, create bool) (unlock func(), err error) {
+	none := func() {}
+	dir, err := os.OpenRoot(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return none, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }()
+	info, err := dir.Lstat(lockName)
+	flags := os.O_RDWR
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !create:
+		return none, nil
+	case errors.Is(err, fs.ErrNotExist):
+		flags |= os.O_CREATE | os.O_EXCL
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is no regular file: no agent made it", filepath.Join(root, lockName))
+	}
+	f, err := dir.OpenFile(lockName, flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if opened, err := f.Stat(); err != nil || info != nil && !os.SameFile(info, opened) {
+		return nil, errors.Join(fmt.Errorf("%s changed meanwhile", filepath.Join(root, lockName)), err, f.Close())
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, errors.Join(&BusyError{Path: filepath.Join(root, lockName)}, f.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// take plans one entry.
+func (p *Plan) take(t *tree, name, what string, bytes int64) {
+	t.items = append(t.items, item{name: name})
+	p.Remove = append(p.Remove, Entry{Path: filepath.Join(t.base, name), What: what, Bytes: bytes})
+}
+
+// takeEmpty plans a folder that goes if nothing is left in it.
+func (p *Plan) takeEmpty(t *tree, name string) {
+	t.items = append(t.items, item{name: name, empty: true})
+}
+
+func (p *Plan) keep(base, name, why string) {
+	p.Keep = append(p.Keep, Entry{Path: filepath.Join(base, name), What: why})
+}
+
+// remove takes the items away, each by its name below the base, without
+// following a link.
+func (t *tree) remove() error {
+	dir, err := os.OpenRoot(t.base)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	var failed []error
+	for _, i := range t.items {
+		err := t.removeOne(dir, i)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = append(failed, fmt.Errorf("%s: %w", filepath.Join(t.base, i.name), err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// removeOne opens the entry's folder step by step, and refuses steps that are
+// links now: what was a folder when it was looked at may be a link into another
+// one meanwhile.
+func (t *tree) removeOne(dir *os.Root, i item) error {
+	parent, closeParent, err := descend(dir, path.Dir(i.name))
+	if err != nil {
+		return err
+	}
+	defer closeParent()
+	base := path.Base(i.name)
+	if !i.empty {
+		return parent.RemoveAll(base)
+	}
+	info, err := parent.Lstat(base)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return nil
+	}
+	err = parent.Remove(base)
+	if errno := errnoOf(err); errno == syscall.ENOTEMPTY || errno == syscall.EEXIST {
+		return nil // what is kept is in it
+	}
+	return err
+}
+
+// descend opens a folder below dir, no step of which may be a link.
+func descend(dir *os.Root, name string) (*os.Root, func(), error) {
+	at, opened := dir, []*os.Root{}
+	closeAll := func() {
+		for _, r := range opened {
+			_ = r.Close()
+		}
+	}
+	if name == "." {
+		return at, closeAll, nil
+	}
+	for _, segment := range splitPath(name) {
+		next, err := openFolder(at, segment)
+		if err != nil {
+			closeAll()
+			return nil, nil, err
+		}
+		opened = append(opened, next)
+		at = next
+	}
+	return at, closeAll, nil
+}
+
+// openFolder opens a folder that is no link.
+func openFolder(dir *os.Root, name string) (*os.Root, error) {
+	info, err := dir.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%s is no folder: %w", name, errNoFolder)
+	}
+	next, err := dir.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := next.Stat(".")
+	if err != nil || !os.SameFile(info, opened) {
+		return nil, errors.Join(cmp.Or(err, errNoFolder), next.Close())
+	}
+	return next, nil
+}
+
+var errNoFolder = errors.New("it is no folder, or changed meanwhile")
