@@ -6,23 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/confine-dev/confine/pkg/artifact"
-	"github.com/confine-dev/confine/pkg/artifact/registry"
 	"github.com/confine-dev/confine/pkg/node/agent"
-	"github.com/confine-dev/confine/pkg/node/safedir"
-	"github.com/confine-dev/confine/pkg/node/sdnotify"
 	"github.com/confine-dev/confine/pkg/node/status"
-	"github.com/confine-dev/confine/pkg/profile"
-	"github.com/confine-dev/confine/pkg/profile/kinds"
-	"github.com/confine-dev/confine/pkg/profile/seccomp/compile"
-	"github.com/confine-dev/confine/pkg/profile/seccomp/host"
 	"github.com/confine-dev/confine/pkg/reason"
 	"github.com/confine-dev/confine/pkg/version"
 )
@@ -51,11 +41,16 @@ type process struct {
 // flags are the command line.
 type flags struct {
 	manifests, trust, root, seccompRoot string
+	nodeName, kubeconfig                string
+	healthAddress, metricsAddress       string
 	dockerConfig, caFile                string
 	removalDelay, resync                time.Duration
 	once                                bool
 	logFormat                           string
 }
+
+// nodeNameEnv stands for --node-name where no flag says what to follow.
+const nodeNameEnv = "NODE_NAME"
 
 // errNotAsWanted makes --once fail without a message of its own.
 var errNotAsWanted = errors.New("not everything is installed as wanted")
@@ -82,13 +77,16 @@ func run(ctx context.Context, args []string, p process) int {
 func command(p process, ran *bool) *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
-		Use:   "confine-agent --manifests DIR --trust DIR --root DIR",
+		Use:   "confine-agent (--manifests DIR --trust DIR | --node-name NAME) --root DIR",
 		Short: "Bring signed security profiles to this node, and keep them as they are",
 		Long: `Bring signed security profiles to this node, and keep them as they are.
 
 The agent reads SecurityProfiles from one folder and TrustPolicies from another,
-pulls and verifies what they pin, installs it and repairs it. What was installed
-before is asserted again at every start, without a network.
+or both from a cluster, pulls and verifies what they pin, installs it and repairs
+it. What was installed before is asserted again at every start, without a network.
+
+With --node-name (or NODE_NAME in the environment) it follows the ProfileNode of
+that name and the cluster's TrustPolicies, and reports into the ProfileNode.
 
 Exit codes: 0 it ended as asked; 1 it could not start or work, or, with --once,
 not everything is installed as wanted; 2 the command line is wrong.`,
@@ -98,6 +96,9 @@ not everything is installed as wanted; 2 the command line is wrong.`,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := logger(p.err, f.logFormat)
+			if err == nil {
+				err = f.choose(p)
+			}
 			if err != nil {
 				return err
 			}
@@ -108,8 +109,12 @@ not everything is installed as wanted; 2 the command line is wrong.`,
 	cmd.SetOut(p.out)
 	cmd.SetErr(p.err)
 	fs := cmd.Flags()
-	fs.StringVar(&f.manifests, "manifests", "", "folder of SecurityProfile manifests (required)")
-	fs.StringVar(&f.trust, "trust", "", "folder of TrustPolicy manifests, writable by root alone (required)")
+	fs.StringVar(&f.manifests, "manifests", "", "folder of SecurityProfile manifests")
+	fs.StringVar(&f.trust, "trust", "", "folder of TrustPolicy manifests, writable by root alone")
+	fs.StringVar(&f.nodeName, "node-name", "", "name of this node in its cluster, instead of --manifests and --trust (default $NODE_NAME)")
+	fs.StringVar(&f.kubeconfig, "kubeconfig", "", "how to reach the cluster (default: as a pod does)")
+	fs.StringVar(&f.healthAddress, "health-address", "", "address of /healthz and /readyz, such as 127.0.0.1:9465 (default: none)")
+	fs.StringVar(&f.metricsAddress, "metrics-address", "", "address of /metrics, such as 127.0.0.1:9464 (default: none)")
 	fs.StringVar(&f.root, "root", "", "folder of the agent's state (required)")
 	fs.StringVar(&f.seccompRoot, "seccomp-root", "", "seccomp folder of the kubelet or runtime (default ROOT/seccomp)")
 	fs.StringVar(&f.dockerConfig, "docker-config", "", "docker config file with registry credentials")
@@ -118,12 +123,29 @@ not everything is installed as wanted; 2 the command line is wrong.`,
 	fs.DurationVar(&f.resync, "resync", agent.DefaultResync, "how often everything is compared although nothing changed")
 	fs.BoolVar(&f.once, "once", false, "converge once and exit")
 	fs.StringVar(&f.logFormat, "log-format", "text", "format of the log on stderr: text or json")
-	for _, name := range []string{"manifests", "trust", "root"} {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // a flag of that name stands above
-		}
-	}
+	cmd.AddCommand(prepareCommand(ran))
 	return cmd
+}
+
+// choose says whether folders or a cluster are followed.
+func (f *flags) choose(p process) error {
+	folders := f.manifests != "" || f.trust != ""
+	if !folders && f.nodeName == "" {
+		f.nodeName, _ = p.lookupEnv(nodeNameEnv)
+	}
+	switch {
+	case folders && f.nodeName != "":
+		return errors.New("--node-name follows a cluster, --manifests and --trust follow folders: give one or the other")
+	case f.nodeName == "" && (f.manifests == "" || f.trust == ""):
+		return errors.New("give --manifests and --trust, or --node-name")
+	case f.root == "":
+		return errors.New("give --root, the folder of the agent's state")
+	case f.nodeName == "" && f.kubeconfig != "":
+		return errors.New("--kubeconfig is of use only with --node-name")
+	case f.nodeName != "" && f.once:
+		return errors.New("--once is for folders: in a cluster there is always more to come")
+	}
+	return nil
 }
 
 func logger(w io.Writer, format string) (*slog.Logger, error) {
@@ -134,78 +156,6 @@ func logger(w io.Writer, format string) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(w, nil)), nil
 	}
 	return nil, fmt.Errorf("--log-format %q: only text and json are known", format)
-}
-
-// work wires the agent and lets it run.
-func (f flags) work(ctx context.Context, p process, log *slog.Logger) error {
-	if !compile.Available() {
-		return reason.New(reason.KindUnsupported, "libseccomp", "this agent was built without libseccomp, so it cannot tell whether deny rules take effect").
-			WithAdvice("use a release, or build with -tags libseccomp")
-	}
-	if f.removalDelay < 0 || f.resync <= 0 {
-		return reason.New(reason.InstallFailed, "flags", "--removal-delay %v or --resync %v makes no sense", f.removalDelay, f.resync).
-			WithAdvice("give a --removal-delay of at least 0s and a --resync above it")
-	}
-	if err := safedir.Check(f.trust); err != nil {
-		return err
-	}
-	debug.SetMemoryLimit(memoryLimit)
-	debug.SetGCPercent(gcPercent)
-	opts, err := f.options(ctx, p, log)
-	if err != nil {
-		return err
-	}
-	if !f.once {
-		opts.Changes = agent.Watch(ctx, log, f.manifests, f.trust)
-	}
-	a, err := agent.New(opts)
-	if err != nil {
-		return err
-	}
-	if !f.once {
-		log.Info("started", "version", version.String(), "root", f.root)
-		return errors.Join(a.Run(ctx), a.Close())
-	}
-	report, err := a.Once(ctx)
-	return errors.Join(err, a.Close(), complain(p.err, report))
-}
-
-func (f flags) options(ctx context.Context, p process, log *slog.Logger) (agent.Options, error) {
-	remote, err := registry.New(registry.Options{
-		DockerConfig: f.dockerConfig, CAFile: f.caFile, UserAgent: "confine-agent/" + version.String(), Log: log,
-	})
-	if err != nil {
-		return agent.Options{}, err
-	}
-	seccompRoot := f.seccompRoot
-	if seccompRoot == "" {
-		seccompRoot = filepath.Join(f.root, "seccomp")
-	}
-	seccompHost, err := host.New(host.Options{Root: seccompRoot})
-	if err != nil {
-		return agent.Options{}, err
-	}
-	socket, _ := p.lookupEnv("NOTIFY_SOCKET")
-	delay := f.removalDelay
-	if delay == 0 {
-		delay = -1 // zero means the default there
-	}
-	return agent.Options{
-		Root: f.root,
-		Source: agent.Folders{
-			Manifests: f.manifests, TrustDir: f.trust,
-			Puller: artifact.NewPuller(artifact.PullerOptions{Kinds: kinds.All(compile.Resolver())}),
-		},
-		Hosts:  []profile.Host{seccompHost},
-		Remote: remote, RemovalDelay: delay, Resync: f.resync, Log: log,
-		Watchdog: sdnotify.WatchdogEvery(p.lookupEnv, p.pid),
-		Notify: func(state string) {
-			// Not with ctx: that it stops is said after ctx has ended.
-			if err := sdnotify.Notify(context.WithoutCancel(ctx), socket, state); err != nil {
-				log.Warn("systemd was not told", "state", state, "error", err)
-			}
-		},
-	}, nil
 }
 
 // complain says what --once could not bring about.

@@ -157,6 +157,57 @@ func (p Profile) AsWanted() bool {
 	return p.Condition(Verified).Status == True && p.Condition(Ready).Status == True
 }
 
+// Outcome sums a profile's conditions up in one word, as the API has them.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeInstalled Outcome = "Installed" // the wanted digest is in force
+	OutcomePending   Outcome = "Pending"   // under way, or it cannot be judged now
+	OutcomeFailed    Outcome = "Failed"    // refused, or it cannot be installed
+	OutcomeRemoving  Outcome = "Removing"  // nobody wants it
+)
+
+// Outcome sums the conditions up.
+func (p Profile) Outcome() Outcome {
+	ready := p.Condition(Ready)
+	switch {
+	case p.Origin == "":
+		return OutcomeRemoving
+	case ready.Status == True:
+		return OutcomeInstalled
+	case ready.Status == Unknown, cannotTell(ready.Reason):
+		return OutcomePending
+	}
+	return OutcomeFailed
+}
+
+// Cause is the condition that says why a profile is as it is: the first that is
+// not as wanted, or otherwise Ready.
+func (p Profile) Cause() Condition {
+	ready, verified, degraded := p.Condition(Ready), p.Condition(Verified), p.Condition(Degraded)
+	switch {
+	case ready.Status != True:
+		return ready
+	case verified.Status != True:
+		return verified
+	case degraded.Status == True:
+		return degraded
+	}
+	return ready // that it is installed, and what this node left out
+}
+
+// cannotTell reports whether a reason says that it cannot be judged now, which
+// is no refusal.
+func cannotTell(r reason.Reason) bool {
+	switch r {
+	case reason.RegistryUnavailable, reason.RateLimited, reason.Unauthorized, reason.TrustPolicyInvalid:
+		return true
+	default:
+		return false
+	}
+}
+
 // Problem is an input that could not be used.
 type Problem struct {
 	Origin  string        `json:"origin"`
