@@ -278,7 +278,7 @@ type ProfileReport struct {
 	// wantedDigest is the digest that the rest is about; absent for one that
 	// is no longer assigned.
 	//
-	// +kubebuilder:validation:MinLength=71
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=71
 	// +kubebuilder:validation:Pattern=`^sha256:[a-f0-9]{64}$`
 	// +optional
@@ -286,7 +286,7 @@ type ProfileReport struct {
 
 	// installedDigest is the digest in force; absent where there is none.
 	//
-	// +kubebuilder:validation:MinLength=71
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=71
 	// +kubebuilder:validation:Pattern=`^sha256:[a-f0-9]{64}$`
 	// +optional

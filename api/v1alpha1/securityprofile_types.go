@@ -327,7 +327,7 @@ type RolloutStatus struct {
 
 	// effectiveDigest is the digest of effectiveArtifact.
 	//
-	// +kubebuilder:validation:MinLength=71
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=71
 	// +kubebuilder:validation:Pattern=`^sha256:[a-f0-9]{64}$`
 	// +optional
@@ -418,7 +418,7 @@ type NodeFailure struct {
 
 	// digest is the one that the node was to install.
 	//
-	// +kubebuilder:validation:MinLength=71
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=71
 	// +kubebuilder:validation:Pattern=`^sha256:[a-f0-9]{64}$`
 	// +optional

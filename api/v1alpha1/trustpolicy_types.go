@@ -176,7 +176,7 @@ type Revoked struct {
 	// child.
 	//
 	// +kubebuilder:validation:MaxItems=1024
-	// +kubebuilder:validation:items:MinLength=71
+	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=71
 	// +kubebuilder:validation:items:Pattern=`^sha256:[a-f0-9]{64}$`
 	// +listType=set
@@ -187,7 +187,7 @@ type Revoked struct {
 	// "sha256:HEX".
 	//
 	// +kubebuilder:validation:MaxItems=256
-	// +kubebuilder:validation:items:MinLength=71
+	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=71
 	// +kubebuilder:validation:items:Pattern=`^sha256:[a-f0-9]{64}$`
 	// +listType=set
