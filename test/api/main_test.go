@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (int, error) {
-	env, err := apitest.Start(context.Background(), apitest.Options{Flags: map[string]string{"endpoint-reconciler-type": "none"}})
+	env, err := apitest.Start(context.Background(), apitest.Options{})
 	if err != nil {
 		return 1, err
 	}
@@ -45,4 +45,3 @@ func client(t *testing.T) dynamic.Interface {
 	}
 	return c
 }
-
