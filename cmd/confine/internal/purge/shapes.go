@@ -13,7 +13,8 @@ import (
 )
 
 // The names that Confine gives: pkg/profile/seccomp/host, pkg/node/agent,
-// pkg/node/journal and pkg/durable. A test installs with those and purges.
+// pkg/node/journal, pkg/node/cluster and pkg/durable. A test installs with those
+// and purges.
 const (
 	seccompDir   = "seccomp"
 	confineDir   = "confine"
@@ -28,7 +29,7 @@ const (
 func stateFolders() []string { return []string{"store"} }
 
 func stateFiles() []string {
-	return []string{"journal.json", "journal.damaged.json", "status.json"}
+	return []string{"journal.json", "journal.damaged.json", "known.json", "status.json"}
 }
 
 var (
