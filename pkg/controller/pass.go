@@ -1,0 +1,89 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// runner passes over everything, again and again.
+type runner struct {
+	world   *world
+	writer  *writer
+	tell    *teller
+	metrics *metrics
+	log     *slog.Logger
+	now     func() time.Time
+}
+
+// pass computes what differs and writes it. It returns when to look again
+// though nothing changes; zero means never.
+func (r *runner) pass(ctx context.Context) (time.Time, error) {
+	began := time.Now()
+	p, err := r.plan(ctx, planOptions{now: r.now()})
+	r.metrics.observe(p, time.Since(began))
+	if err != nil {
+		return p.next, err
+	}
+	frozen, early := r.writeStatuses(ctx, p.statuses, true)
+	if len(frozen) > 0 {
+		// What could not be written down is not acted upon.
+		if p, err = r.plan(ctx, planOptions{now: r.now(), frozen: frozen}); err != nil {
+			return p.next, errors.Join(early, err)
+		}
+	}
+	shares := summed(inParallel(ctx, p.shares, r.writer.share))
+	_, late := r.writeStatuses(ctx, p.statuses, false)
+	if len(p.shares)+len(p.statuses) > 0 {
+		r.log.Debug("passed", "nodes", len(p.shares), "profiles", len(p.statuses), "took", time.Since(began))
+	}
+	return p.next, errors.Join(early, shares, late)
+}
+
+// plan makes a plan that takes nothing from a node because SecurityProfiles
+// cannot be read: that of all profiles that are gone, only as long as there is
+// a resource to be gone from.
+func (r *runner) plan(ctx context.Context, o planOptions) (*plan, error) {
+	p := r.world.makePlan(o)
+	if !p.orphans {
+		return p, nil
+	}
+	served, err := r.writer.profilesAreServed(ctx)
+	if served {
+		return p, nil
+	}
+	r.log.Warn("SecurityProfiles are gone because their CustomResourceDefinition is: nodes keep what they have", "definition", profileCRD, "error", err)
+	o.keepOrphans = true
+	return r.world.makePlan(o), err
+}
+
+// writeStatuses writes those that are durable, or the others. It returns the
+// keys of profiles for which that failed.
+func (r *runner) writeStatuses(ctx context.Context, statuses []statusWrite, durable bool) (map[string]bool, error) {
+	var todo []statusWrite
+	for _, s := range statuses {
+		if s.durable == durable {
+			todo = append(todo, s)
+		}
+	}
+	errs := inParallel(ctx, todo, r.writer.status)
+	failed := map[string]bool{}
+	for i, err := range errs {
+		s := todo[i]
+		switch {
+		case err == nil:
+			r.tell.changed(s.profile.object, s.status)
+			r.metrics.changed(s.profile.object.Status, s.status)
+		case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+			// It is gone, or another one of its name is there: the cache will say.
+			failed[s.profile.key] = true
+			errs[i] = nil
+		default:
+			failed[s.profile.key] = true
+		}
+	}
+	return failed, summed(errs)
+}
