@@ -10,6 +10,10 @@ BINARIES := confine confine-agent
 # libseccomp comes in by cgo; hack/build adds what a static binary needs.
 TAGS := libseccomp
 
+# What the container image is made for: make image IMAGE_ARCHES=amd64
+IMAGE_ARCHES ?= amd64 arm64
+IMAGE_BINARIES := confine confine-agent confine-controller
+
 # Foreign programs, pinned in test/tools/<name>/go.mod.
 TOOL := go run ./test/tools/cmd/tool
 INTEROP_TOOLS := oras registry cosign3 cosign2
@@ -76,8 +80,9 @@ lint: deps ## Check style and import rules with golangci-lint
 	$$($(TOOL) lint) run --build-tags $(TAGS) ./...
 
 .PHONY: generate
-generate: ## Write the deep copies of the API types and the CRDs
+generate: ## Write what is made from the API types and from the chart
 	@hack/generate .
+	@hack/render .
 
 .PHONY: verify
 verify: deps ## Check generated files, formatting, modules, documents and that dist is reproducible
@@ -91,6 +96,18 @@ bench: build tools ## Compare pull+verify+install with its floor and with cosign
 .PHONY: demo
 demo: build ## Show the main job: push, sign, pull, verify, install, enforce, refuse
 	@go run -tags $(TAGS) ./test/demo $(CURDIR)/bin $(CURDIR)/examples
+
+.PHONY: image
+image: ## Build the container image bin/confine-image.tar, an OCI archive
+	@hack/deps $(if $(filter-out $(shell go env GOHOSTARCH),$(IMAGE_ARCHES)),dist,build)
+	@for arch in $(IMAGE_ARCHES); do \
+	  mkdir -p bin/image/$$arch; \
+	  for binary in $(IMAGE_BINARIES); do \
+	    VERSION=$(VERSION) hack/build linux $$arch $$binary bin/image/$$arch/$$binary; \
+	  done; \
+	done
+	@go run ./hack/image -version $(VERSION) -epoch "$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
+	  -out bin/confine-image.tar $(foreach arch,$(IMAGE_ARCHES),$(arch)=bin/image/$(arch))
 
 .PHONY: dist
 dist: ## Make release archives, checksums and SBOMs in dist/

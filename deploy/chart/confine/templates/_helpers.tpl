@@ -3,7 +3,6 @@
 {{- define "confine.labels" -}}
 app.kubernetes.io/name: confine
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "confine.selector" -}}
