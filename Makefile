@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 # What git calls this commit; a release archive without git sets VERSION itself.
 VERSION ?= $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null || echo devel)
-BINARIES := confine confine-agent
+BINARIES := confine confine-agent confine-controller
 # libseccomp comes in by cgo; hack/build adds what a static binary needs.
 TAGS := libseccomp
 
@@ -41,7 +41,7 @@ test-deps:
 	@hack/deps test
 
 .PHONY: build
-build: deps ## Build bin/confine and bin/confine-agent, static
+build: deps ## Build the binaries in bin, static
 	@mkdir -p bin
 	@for binary in $(BINARIES); do \
 	  VERSION=$(VERSION) hack/build "$$(go env GOOS)" "$$(go env GOARCH)" $$binary bin/$$binary; \
