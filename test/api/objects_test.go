@@ -187,12 +187,17 @@ func create(t *testing.T, object *unstructured.Unstructured) *unstructured.Unstr
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := resource.Delete(context.WithoutCancel(t.Context()), object.GetName(), metav1.DeleteOptions{}); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { remove(t, object) })
 	return stored
+}
+
+func remove(t *testing.T, object *unstructured.Unstructured) {
+	t.Helper()
+	// The test's own context has ended when this is called.
+	ctx := context.WithoutCancel(t.Context())
+	if err := resourceOf(t, object).Delete(ctx, object.GetName(), metav1.DeleteOptions{}); err != nil {
+		t.Error(err)
+	}
 }
 
 // named gives an object a name of its own, so that tests keep apart.
