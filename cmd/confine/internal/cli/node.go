@@ -78,6 +78,9 @@ func (a *app) purge(options purge.Options, yes bool, o outputFlag) error {
 }
 
 func (a *app) printPurged(plan *purge.Plan, yes bool) {
+	if plan.NoState && plan.Profiles > 0 {
+		a.errorf("warning: the state folder is not there, so nothing tells whether an agent runs; --root names it\n")
+	}
 	verb := "would remove"
 	if yes {
 		verb = "removed"

@@ -41,6 +41,9 @@ type Plan struct {
 	Keep   []Entry `json:"keep,omitempty"`
 	// Profiles is how many names that pods may use go.
 	Profiles int `json:"profiles"`
+	// NoState is set where there is no state folder, so that whether an agent
+	// runs could not be told.
+	NoState bool `json:"noState,omitempty"`
 
 	trees []*tree
 }
@@ -121,6 +124,9 @@ func survey(plan *Plan, o Options) error {
 		if err := plan.seccomp(base); err != nil {
 			return err
 		}
+	}
+	if _, err := os.Lstat(o.Root); errors.Is(err, fs.ErrNotExist) {
+		plan.NoState = true
 	}
 	return plan.state(o.Root)
 }

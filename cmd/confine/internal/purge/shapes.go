@@ -26,10 +26,10 @@ const (
 )
 
 // stateFolders and stateFiles are what an agent keeps below its root.
-func stateFolders() []string { return []string{"store"} }
+func stateFolders() []string { return []string{"store", "cluster"} }
 
 func stateFiles() []string {
-	return []string{"journal.json", "journal.damaged.json", "known.json", "status.json"}
+	return []string{"journal.json", "journal.damaged.json", "status.json"}
 }
 
 var (
