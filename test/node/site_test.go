@@ -7,11 +7,13 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,16 +122,22 @@ type site struct {
 	remote   *registry.Client
 	api      dynamic.Interface
 	opts     agent.Options
+	user     string // of the agent
+	nodeUID  string
+	wire     *wire // to the API server
+	passes   atomic.Int64
+	patches  atomic.Int64
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), name: strings.ToLower(strings.ReplaceAll(t.Name(), "/", "."))}
+	s := &site{t: t, dir: t.TempDir(), user: agentUser, nodeUID: "uid-of-the-node", name: strings.ToLower(strings.ReplaceAll(t.Name(), "/", "."))}
 	s.registry = httptest.NewServer(ggcr.New(ggcr.WithReferrersSupport(true), ggcr.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(s.registry.Close)
 	var err error
 	s.remote, err = registry.New(registry.Options{})
 	s.must(err)
+	s.wire = newWire(t, env.Config())
 	s.api, err = dynamic.NewForConfig(env.Config())
 	s.must(err)
 	for _, resource := range []string{"profilenodes", "trustpolicies"} {
@@ -149,7 +157,8 @@ func (s *site) resource(name string) dynamic.ResourceInterface {
 	return s.api.Resource(v1alpha1.SchemeGroupVersion().WithResource(name))
 }
 
-// profileText is a profile that also allows some more syscalls.
+// profileText is a profile that also allows some more syscalls. Spaces behind
+// it make another one.
 func profileText(more ...string) string {
 	names, err := json.Marshal(append([]string{"read", "write", "exit_group"}, more...))
 	if err != nil {
@@ -180,6 +189,11 @@ func digestOf(pinned string) string {
 // trust makes a TrustPolicy of theKey; change may spoil it.
 func (s *site) trust(change func(spec map[string]any)) {
 	s.t.Helper()
+	s.must(s.tryTrust(change))
+}
+
+func (s *site) tryTrust(change func(spec map[string]any)) error {
+	s.t.Helper()
 	spec := map[string]any{
 		"repositories": []any{s.registry.Listener.Addr().String() + "/profiles/*"},
 		"namespaces":   []any{"web"}, "threshold": 1, "allowedKinds": []any{"seccomp"},
@@ -188,7 +202,7 @@ func (s *site) trust(change func(spec map[string]any)) {
 	if change != nil {
 		change(spec)
 	}
-	s.apply("trustpolicies", map[string]any{
+	return s.tryApply("trustpolicies", map[string]any{
 		"apiVersion": "confine.dev/v1alpha1", "kind": "TrustPolicy", "metadata": map[string]any{"name": "web"}, "spec": spec,
 	})
 }
@@ -214,7 +228,7 @@ func (s *site) assignWith(releases []any, profiles ...map[string]any) {
 	s.apply("profilenodes", map[string]any{
 		"apiVersion": "confine.dev/v1alpha1", "kind": "ProfileNode",
 		"metadata": map[string]any{"name": s.name, "ownerReferences": []any{
-			map[string]any{"apiVersion": "v1", "kind": "Node", "name": s.name, "uid": "uid-of-the-node"},
+			map[string]any{"apiVersion": "v1", "kind": "Node", "name": s.name, "uid": s.nodeUID},
 		}},
 		"spec": map[string]any{"profiles": list, "releases": releases},
 	})
@@ -222,12 +236,17 @@ func (s *site) assignWith(releases []any, profiles ...map[string]any) {
 
 func (s *site) apply(resource string, object map[string]any) {
 	s.t.Helper()
+	s.must(s.tryApply(resource, object))
+}
+
+func (s *site) tryApply(resource string, object map[string]any) error {
+	s.t.Helper()
 	body, err := json.Marshal(object)
 	s.must(err)
 	force := true
 	name, _, _ := unstructured.NestedString(object, "metadata", "name")
 	_, err = s.resource(resource).Patch(s.t.Context(), name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: "test", Force: &force})
-	s.must(err)
+	return err
 }
 
 // running is an agent that was started.
@@ -241,9 +260,10 @@ type running struct {
 // start starts an agent on this node. It is stopped at the end of the test.
 func (s *site) start() *running {
 	s.t.Helper()
-	config, err := env.ConfigFor(agentUser)
+	config, err := env.ConfigFor(s.user)
 	s.must(err)
-	client, err := cluster.Connect(config)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return counting{next, &s.patches} })
+	client, err := cluster.Connect(s.wire.through(config))
 	s.must(err)
 	logger := slog.New(slog.NewTextHandler(s.t.Output(), nil))
 	source, err := cluster.New(cluster.Options{
@@ -254,7 +274,7 @@ func (s *site) start() *running {
 	seccomp, err := host.New(host.Options{Root: s.path("seccomp")})
 	s.must(err)
 	opts := s.opts
-	opts.Root, opts.Source, opts.Changes, opts.Reported, opts.Log = s.path("root"), source, source.Changes(), source.Report, logger
+	opts.Root, opts.Source, opts.Changes, opts.Reported, opts.Log = s.path("root"), source, source.Changes(), s.reported(source), logger
 	opts.Hosts, opts.Remote = []profile.Host{seccomp}, s.remote
 	a, err := agent.New(opts)
 	s.must(err)
@@ -275,6 +295,27 @@ func (s *site) start() *running {
 	}()
 	s.t.Cleanup(r.end)
 	return r
+}
+
+// reported counts passes beside.
+func (s *site) reported(source *cluster.Source) func(status.Report, bool) {
+	return func(r status.Report, busy bool) {
+		source.Report(r, busy)
+		s.passes.Add(1)
+	}
+}
+
+// counting counts the writes of an agent.
+type counting struct {
+	next    http.RoundTripper
+	patches *atomic.Int64
+}
+
+func (c counting) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method != http.MethodGet {
+		c.patches.Add(1)
+	}
+	return c.next.RoundTrip(r)
 }
 
 // end stops the agent, once.
@@ -351,7 +392,8 @@ func (s *site) within(d time.Duration, what string, is func() bool) {
 	defer ticker.Stop()
 	for deadline := time.Now().Add(d); !is(); <-ticker.C {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("in vain after %v: %s; the ProfileNode is %+v", d, what, s.node())
+			said, _ := json.MarshalIndent(s.node().Status, "", " ")
+			s.t.Fatalf("in vain after %v: %s\nthe node says %.3000s\nhere it says %+v", d, what, said, s.local())
 		}
 	}
 }

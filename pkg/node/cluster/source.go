@@ -101,17 +101,12 @@ func New(opts Options) (*Source, error) {
 	return s, nil
 }
 
-// Run watches and writes until ctx ends.
+// Run watches and writes until ctx ends. A watch that pauses in an outage ends a
+// little later by itself; it touches memory alone.
 func (s *Source) Run(ctx context.Context) {
-	var tasks sync.WaitGroup
-	tasks.Go(func() {
-		s.watchAll(ctx, v1alpha1.KindProfileNode, s.opts.Node, s.opts.Client.nodes, &s.nodes, s.nodeStore())
-	})
-	tasks.Go(func() {
-		s.watchAll(ctx, v1alpha1.KindTrustPolicy, "", s.opts.Client.policies, &s.trusted, s.policyStore())
-	})
-	tasks.Go(func() { s.writer.run(ctx) })
-	tasks.Wait()
+	go s.watchAll(ctx, v1alpha1.KindProfileNode, s.opts.Node, s.opts.Client.nodes, &s.nodes, s.nodeStore())
+	go s.watchAll(ctx, v1alpha1.KindTrustPolicy, "", s.opts.Client.policies, &s.trusted, s.policyStore())
+	s.writer.run(ctx)
 }
 
 // Close releases the folder, after Run has ended.
