@@ -316,7 +316,7 @@ func TestCredentialHelpersAreWarnedOf(t *testing.T) {
 func TestEveryCommandExplainsItself(t *testing.T) {
 	b := newBench(t)
 	help := b.must("--help")
-	for _, command := range []string{"push", "pull", "verify", "inspect", "resolve", "lint", "diff", "run", "status", "keygen", "completion", "version"} {
+	for _, command := range []string{"push", "pull", "verify", "inspect", "resolve", "lint", "diff", "run", "status", "rollout", "why", "node", "keygen", "completion", "version"} {
 		if !strings.Contains(help, "\n  "+command+" ") {
 			t.Errorf("--help does not list %s", command)
 		}

@@ -290,3 +290,26 @@ func TestHowWatchingEnds(t *testing.T) {
 		})
 	}
 }
+
+// TestAChangeThatCameFirst is seen, and decided on anew.
+func TestAChangeThatCameFirst(t *testing.T) {
+	f := newSite(t)
+	f.profile(artifactOf("a"))
+	var out bytes.Buffer
+	a := &app{Streams: Streams{Out: &out, Err: &out}, timeout: time.Minute}
+	decided := []string{}
+	err := a.changeProfile(t.Context(), f.namespace+"/nginx", clusterFlags{kubeconfig: f.kubeconfig}, false, func(p *v1alpha1.SecurityProfile) (change, error) {
+		decided = append(decided, p.Spec.Artifact)
+		if len(decided) == 1 {
+			p := f.get()
+			p.Spec.Artifact = artifactOf("b")
+			if err := f.client.Update(t.Context(), p, client.FieldOwner("kubectl-edit")); err != nil {
+				return change{}, err
+			}
+		}
+		return change{field: fleet.FieldArtifact(), spec: map[string]any{"artifact": artifactOf("c")}, done: "changed"}, nil
+	})
+	if err != nil || !cmp.Equal(decided, []string{artifactOf("a"), artifactOf("b")}) || f.get().Spec.Artifact != artifactOf("c") {
+		t.Errorf("error %v, decided on %v, now %s", err, decided, f.get().Spec.Artifact)
+	}
+}
