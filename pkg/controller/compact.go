@@ -70,6 +70,7 @@ type report struct {
 	state    v1alpha1.ReportState
 	verified metav1.ConditionStatus
 	degraded bool
+	since    int64
 	removal  *removal
 }
 
@@ -197,7 +198,7 @@ func compactReport(p *v1alpha1.ProfileReport) report {
 		key: profileKey(p.Namespace, p.Name), uid: intern(p.UID), wanted: intern(p.WantedDigest),
 		reason: intern(p.Reason), message: intern(p.Message), kinds: intern(encodeKinds(p.Kinds)),
 		state: v1alpha1.ReportState(intern(string(p.State))), verified: metav1.ConditionStatus(intern(string(p.Verified))),
-		degraded: p.Degraded,
+		degraded: p.Degraded, since: seconds(p.Since),
 	}
 	if !p.RemoveAt.IsZero() {
 		r.removal = &removal{at: seconds(p.RemoveAt)}

@@ -167,6 +167,7 @@ func (p *planner) decide(profile *profileInfo) {
 		}
 		if reported != nil {
 			node.Verdict = rollout.Judge(reported.state, reported.verified, reported.reason)
+			node.Since = reported.since
 		}
 		p.indices, p.reports, p.nodes = append(p.indices, i), append(p.reports, reported), append(p.nodes, node)
 	}

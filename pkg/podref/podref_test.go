@@ -59,7 +59,7 @@ func TestReferences(t *testing.T) {
 				"container.apparmor.security.beta.kubernetes.io/side": "runtime/default",
 				"container.seccomp.security.alpha.kubernetes.io/main": "localhost/confine//web/a.json",
 				"seccomp.security.alpha.kubernetes.io/pod":            "localhost/confine/web/b.json",
-				"example.com/other":                                   "localhost/confine.web.c",
+				"example.com/other": "localhost/confine.web.c",
 			},
 			want: []string{"confine.web.a", "confine/web/a.json", "confine/web/b.json"},
 		},

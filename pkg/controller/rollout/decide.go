@@ -194,6 +194,7 @@ func (d *decision) canariesPassed() bool {
 		return true
 	}
 	ready, pending := 0, 0
+	var youngest int64
 	var candidates []int
 	for i, n := range d.in.Nodes {
 		switch {
@@ -201,6 +202,7 @@ func (d *decision) canariesPassed() bool {
 		case d.isCanary(n) && n.Assigned == d.in.Target:
 			if n.Verdict == Ready {
 				ready++
+				youngest = d.younger(youngest, n.Since)
 			} else {
 				pending++
 			}
@@ -221,17 +223,32 @@ func (d *decision) canariesPassed() bool {
 		d.say(true, v1alpha1.ReasonCanary, "%d of %d canaries are ready", ready, ready+pending+missing)
 		return false
 	}
-	return d.soaked(ready)
+	return d.soaked(ready, youngest)
 }
 
-// soaked reports whether the canaries have been ready for long enough.
-func (d *decision) soaked(canaries int) bool {
+// younger returns the later of two times in Unix seconds. One in the future is
+// of a clock that is wrong, and would never pass.
+func (d *decision) younger(a, b int64) int64 {
+	if b > d.in.Now.Unix() {
+		return a
+	}
+	return max(a, b)
+}
+
+// soaked reports whether the canaries have been ready for long enough: since
+// one more of them was, and since the youngest says it is, for one may have
+// taken the place of another between two looks.
+func (d *decision) soaked(canaries int, youngest int64) bool {
 	s := &d.out.Status
 	soak := time.Duration(d.set.canary.SoakSeconds) * time.Second
 	if s.LastProgressAt == nil {
 		s.LastProgressAt = stamp(d.in.Now)
 	}
-	if until := s.LastProgressAt.Add(soak); soak > 0 && d.in.Now.Before(until) {
+	since := s.LastProgressAt.Time
+	if report := time.Unix(youngest+1, 0); report.After(since) {
+		since = report
+	}
+	if until := since.Add(soak); soak > 0 && d.in.Now.Before(until) {
 		d.lookAt(until)
 		d.say(true, v1alpha1.ReasonSoaking, "%d canaries are ready; the others follow at %s", canaries, until.UTC().Format(time.RFC3339))
 		return false

@@ -4,8 +4,8 @@
 //
 // What nodes are assigned is the state. The RolloutStatus adds what cannot be
 // told from it: whether the rollout was stopped, when it last moved, and that
-// its canaries passed. All times are those of the controller's clock; the
-// clocks of nodes decide nothing.
+// its canaries passed. All times are those of the controller's clock; a node's
+// clock can make a soak longer, and nothing shorter.
 package rollout
 
 import (
@@ -42,6 +42,9 @@ type Node struct {
 	Assigned string
 	// Verdict is what the node reports about Assigned.
 	Verdict Verdict
+	// Since is when the node says that Assigned came into force, in Unix
+	// seconds; 0 where it does not. It can only make a soak longer.
+	Since int64
 }
 
 // Input is all that a decision rests on.
