@@ -15,6 +15,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -108,6 +109,10 @@ type Options struct {
 	// Watchdog is how often Notify is told that the loop runs; zero means never.
 	Watchdog time.Duration
 
+	// FreeMemory is called after work that took memory once; nil is
+	// debug.FreeOSMemory, which is wrong where many agents share a process.
+	FreeMemory func()
+
 	// Now is the clock for everything that is written down; nil is time.Now.
 	Now func() time.Time
 	// Jitter picks a duration in [0, d]; nil picks at random.
@@ -138,6 +143,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Pulled == nil {
 		o.Pulled = func(error) {}
+	}
+	if o.FreeMemory == nil {
+		o.FreeMemory = debug.FreeOSMemory
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"runtime/debug"
 	"time"
 
 	"github.com/confine-dev/confine/pkg/artifact"
@@ -56,7 +55,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		p := a.run(ctx, true, e.repair)
 		if spare = spare || p.changed || e.reread; spare && !a.pulling() {
-			debug.FreeOSMemory() // what was read and installed is not needed again
+			a.opts.FreeMemory() // what was read and installed is not needed again
 			spare = false
 		}
 		wake = a.wake(p, resync)

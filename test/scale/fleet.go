@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/confine-dev/confine/pkg/artifact"
+	"github.com/confine-dev/confine/pkg/artifact/registry"
+	"github.com/confine-dev/confine/pkg/node/agent"
+	"github.com/confine-dev/confine/pkg/node/cluster"
+	"github.com/confine-dev/confine/pkg/profile"
+	"github.com/confine-dev/confine/pkg/profile/kinds"
+	"github.com/confine-dev/confine/pkg/profile/seccomp/compile"
+	"github.com/confine-dev/confine/pkg/profile/seccomp/host"
+)
+
+// fleet is the agents of all nodes.
+type fleet struct {
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	mu        sync.Mutex
+	installed []time.Time // when each of the batch came into force
+	failed    error
+}
+
+// startFleet starts one agent a node. They share the connections to the API
+// server and the registry, and nothing else.
+func startFleet(ctx context.Context, config *rest.Config, dir string, nodes int) (*fleet, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // each limits itself
+	api, err := cluster.Connect(config)
+	if err != nil {
+		return nil, err
+	}
+	remote, err := registry.New(registry.Options{})
+	if err != nil {
+		return nil, err
+	}
+	f := &fleet{}
+	ctx, f.stop = context.WithCancel(ctx)
+	puller := artifact.NewPuller(artifact.PullerOptions{Kinds: kinds.All(compile.Resolver())})
+	for i := range nodes {
+		name := nodeName(i)
+		root := filepath.Join(dir, name)
+		source, err := cluster.New(cluster.Options{Client: api, Node: name, Root: root, Puller: puller})
+		if err != nil {
+			return nil, errors.Join(err, f.close())
+		}
+		seccomp, err := host.New(host.Options{Root: filepath.Join(root, "seccomp")})
+		if err != nil {
+			return nil, errors.Join(err, f.close())
+		}
+		a, err := agent.New(agent.Options{
+			Root: root, Source: source, Changes: source.Changes(), Reported: source.Report,
+			Hosts: []profile.Host{timedHost{seccomp, f}}, Remote: remote,
+			FreeMemory: func() {}, // one process holds them all
+		})
+		if err != nil {
+			return nil, errors.Join(err, f.close())
+		}
+		f.running.Go(func() { source.Run(ctx) })
+		f.running.Go(func() {
+			err := errors.Join(a.Run(ctx), a.Close())
+			f.note(err)
+		})
+	}
+	return f, nil
+}
+
+func (f *fleet) close() error {
+	f.stop()
+	f.running.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed
+}
+
+func (f *fleet) note(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failed = errors.Join(f.failed, err)
+}
+
+// take returns when each install since the last call took place.
+func (f *fleet) take() []time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	taken := f.installed
+	f.installed = nil
+	return taken
+}
+
+// timedHost is the real host that says when something came into force.
+type timedHost struct {
+	profile.Host
+	fleet *fleet
+}
+
+// Install notes the time of each unit that changed.
+func (h timedHost) Install(ctx context.Context, units []profile.Unit) []profile.Outcome {
+	outcomes := h.Host.Install(ctx, units)
+	now := time.Now()
+	h.fleet.mu.Lock()
+	defer h.fleet.mu.Unlock()
+	for _, o := range outcomes {
+		if o.Changed && o.Err == nil {
+			h.fleet.installed = append(h.fleet.installed, now)
+		}
+	}
+	return outcomes
+}
