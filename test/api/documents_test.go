@@ -20,7 +20,7 @@ import (
 	"github.com/confine-dev/confine/api/v1alpha1"
 )
 
-var update = flag.Bool("update", false, "write the tables of docs/api.md anew") //nolint:gochecknoglobals // a flag
+var update = flag.Bool("update", false, "write the tables of docs/api.md anew")
 
 // The tables of docs/api.md are what the CRDs say. After a change of the API:
 //
@@ -44,7 +44,7 @@ func TestReference(t *testing.T) {
 		}
 	}
 	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil { //nolint:gosec // G306: a file of the checkout
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

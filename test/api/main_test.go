@@ -16,7 +16,7 @@ import (
 
 // server is started once for all tests here, which only read it or write
 // objects of names of their own.
-var server *apitest.Env //nolint:gochecknoglobals // set by TestMain alone
+var server *apitest.Env
 
 func TestMain(m *testing.M) {
 	code, err := run(m)

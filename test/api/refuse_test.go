@@ -182,11 +182,10 @@ func policyRefusals() map[string]refusal {
 		"constraints of no kind":       in("spec.constraints.landlock", map[string]any{}, `unknown field "spec.constraints.landlock"`),
 		"a name of 254 characters":     in("metadata.name", strings.Repeat("a", 254), "metadata.name"),
 		"a field nobody knows":         in("spec.treshold", int64(2), `unknown field "spec.treshold"`),
-		"a field without a value":      change{"spec.revoked": map[string]any{"digests": []any{nil}}}.refused("spec.revoked.digests[0]"),
+		"an entry without a value":     in("spec.revoked.digests", []any{nil}, "spec.revoked.digests[0]"),
+		"an object without a value":    in("spec.signers", []any{map[string]any{"name": "team", "key": nil}}, signersKey),
 	}
 }
-
-func (c change) refused(want string) refusal { return refusal{c, want} }
 
 func TestBadObjectsAreRefused(t *testing.T) {
 	for kind, table := range map[string]struct {

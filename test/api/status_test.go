@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -15,6 +16,8 @@ import (
 	"github.com/confine-dev/confine/api/applyconfiguration"
 	ac "github.com/confine-dev/confine/api/applyconfiguration/api/v1alpha1"
 	"github.com/confine-dev/confine/api/v1alpha1"
+	"github.com/confine-dev/confine/pkg/controller/rollout"
+	"github.com/confine-dev/confine/pkg/node/intent"
 )
 
 // Who may write status writes no spec with it, and the other way round: RBAC
@@ -52,8 +55,8 @@ func TestSpecAndStatusAreWrittenApart(t *testing.T) {
 	}
 }
 
-// Nodes that read a folder have no server to fill in defaults, so absent must
-// mean the same to them: only what they do not read has another default.
+// Nodes that read a folder have no server to fill in defaults, and neither has
+// the controller for a rollout that is absent: absent means the same to them.
 func TestDefaults(t *testing.T) {
 	stored := create(t, change{"metadata.name": "defaults", "spec": map[string]any{
 		"artifact": artifact, "rollout": map[string]any{},
@@ -62,11 +65,22 @@ func TestDefaults(t *testing.T) {
 		"artifact": artifact,
 		"kinds":    string(v1alpha1.KindsSupported),
 		"rollout": map[string]any{
-			"maxConcurrent": "25%", "failureThreshold": int64(1), "progressDeadlineSeconds": int64(600), "onFailure": string(v1alpha1.OnFailurePause),
+			"maxConcurrent":           rollout.DefaultMaxConcurrent,
+			"failureThreshold":        int64(rollout.DefaultFailureThreshold),
+			"progressDeadlineSeconds": int64(rollout.DefaultProgressDeadline.Seconds()),
+			"onFailure":               string(v1alpha1.OnFailurePause),
 		},
 	}
 	if diff := cmp.Diff(want, stored.Object["spec"]); diff != "" {
 		t.Error(diff)
+	}
+	raw, err := json.Marshal(minimalProfile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := intent.DecodeProfiles("profile.json", raw)
+	if len(read.Profiles) != 1 || read.Profiles[0].RequireAllKinds {
+		t.Errorf("absent kinds are no default to a node: %+v", read)
 	}
 	bare := create(t, named(toUnstructured(t, minimalPolicy()), "defaults"))
 	if diff := cmp.Diff(toUnstructured(t, minimalPolicy()).Object["spec"], bare.Object["spec"]); diff != "" {
@@ -137,5 +151,30 @@ func TestApplyConfigurationsHaveEveryField(t *testing.T) {
 		if diff := cmp.Diff(toUnstructured(t, object).Object, raw); diff != "" {
 			t.Errorf("%s: %s", kind, diff)
 		}
+	}
+}
+
+// A node with as many profiles as it may have, with long names and messages,
+// fits into one object.
+func TestAFullNodeIsAccepted(t *testing.T) {
+	node := profileNode()
+	node.Name = "full"
+	label, message := strings.Repeat("n", 60), strings.Repeat("m", 256)
+	assigned, reported := node.Spec.Profiles[0], node.Status.Profiles[0]
+	node.Spec.Profiles, node.Status.Profiles = nil, nil
+	for i := range v1alpha1.MaxNodeProfiles {
+		name := fmt.Sprintf("%s%03d", label, i)
+		assigned.Namespace, assigned.Name = name, name
+		assigned.Artifact = "registry.example.com/" + strings.Repeat("p", 200) + "@" + digest
+		reported.Namespace, reported.Name, reported.Message = name, name, message
+		reported.Kinds = []v1alpha1.KindReport{{Name: "seccomp", References: []string{"confine/" + name + "/" + name + "/profile.json"}}}
+		node.Spec.Profiles = append(node.Spec.Profiles, assigned)
+		node.Status.Profiles = append(node.Status.Profiles, reported)
+	}
+	whole := toUnstructured(t, node)
+	stored := create(t, whole)
+	stored.Object["status"] = whole.Object["status"]
+	if _, err := resourceOf(t, stored).UpdateStatus(t.Context(), stored, metav1.UpdateOptions{}); err != nil {
+		t.Error(err)
 	}
 }
