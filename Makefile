@@ -36,9 +36,12 @@ help: ## List the targets
 deps: ## Install the Debian packages that a build needs, where they are missing
 	@hack/deps build
 
-.PHONY: test-deps
+.PHONY: test-deps cluster-deps
 test-deps:
 	@hack/deps test
+
+cluster-deps:
+	@hack/deps cluster
 
 .PHONY: build
 build: deps ## Build the binaries in bin, static
@@ -54,7 +57,7 @@ tools: ## Build the pinned programs that the tests run against
 	@$(TOOL) $(INTEROP_TOOLS) $(API_TOOLS) >/dev/null
 
 .PHONY: tools-cluster
-tools-cluster: deps ## Build the pinned programs that a cluster of real nodes is made of
+tools-cluster: cluster-deps ## Build the pinned programs that a cluster of real nodes is made of
 	@echo "tools-cluster: $(CLUSTER_TOOLS) (built once; the first time takes minutes)"
 	@$(TOOL) $(API_TOOLS) $(CLUSTER_TOOLS) >/dev/null
 
@@ -93,6 +96,10 @@ bench: build tools ## Compare pull+verify+install with its floor and with cosign
 	go run -tags $(TAGS) ./test/bench -bin $(CURDIR)/bin \
 	  -cosign "$$($(TOOL) cosign3)" -oras "$$($(TOOL) oras)" $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: build tools ## Measure 1,000 simulated nodes against a real API server
+	go run -tags $(TAGS) ./test/scale -controller $(CURDIR)/bin/confine-controller $(ARGS)
+
 .PHONY: demo
 demo: build ## Show the main job: push, sign, pull, verify, install, enforce, refuse
 	@go run -tags $(TAGS) ./test/demo $(CURDIR)/bin $(CURDIR)/examples
@@ -108,6 +115,16 @@ image: ## Build the container image bin/confine-image.tar, an OCI archive
 	done
 	@go run ./hack/image -version $(VERSION) -epoch "$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
 	  -out bin/confine-image.tar $(foreach arch,$(IMAGE_ARCHES),$(arch)=bin/image/$(arch))
+
+.PHONY: cluster
+cluster: tools-cluster ## Run a cluster of three real nodes on this machine, as root
+	@go run ./test/kube/cmd/cluster up 3
+	@echo 'use it:  go run ./test/kube/cmd/cluster kubectl get nodes   (and status, node-kill N, node-boot N)'
+	@echo 'end it:  make cluster-down'
+
+.PHONY: cluster-down
+cluster-down: ## End that cluster and remove all that it left
+	@go run ./test/kube/cmd/cluster down
 
 .PHONY: dist
 dist: ## Make release archives, checksums and SBOMs in dist/
