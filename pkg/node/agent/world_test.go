@@ -217,6 +217,7 @@ type node struct {
 	now                    time.Time
 	live                   bool // the clock is the real one, or the bubble's
 	opts                   agent.Options
+	cluster                *asInACluster // nil: from folders alone
 }
 
 func newNode(t *testing.T) *node {
@@ -290,6 +291,10 @@ func (n *node) options() agent.Options {
 	opts.Source = agent.Folders{
 		Manifests: n.manifests, TrustDir: n.trust,
 		Puller: artifact.NewPuller(artifact.PullerOptions{Kinds: n.kinds, Now: n.clock}),
+	}
+	if n.cluster != nil {
+		n.cluster.Source = opts.Source
+		opts.Source = n.cluster
 	}
 	opts.Remote = n.remote
 	if opts.Now == nil {

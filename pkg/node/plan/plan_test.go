@@ -3,6 +3,7 @@ package plan_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -142,6 +143,31 @@ func TestMake(t *testing.T) {
 			in.Complete = false
 			in.Slots = []journal.Slot{removing(slot("alpha", "a", "one", "x"), -time.Hour), slot("alpha", "b", "one", "x")}
 		}, []string{"remove-later alpha web/a in -1h0m0s", "remove-later alpha web/b"}},
+		"due and not released": {func(in *plan.Input) {
+			in.Released = func(journal.Key, time.Time) bool { return false }
+			in.Slots = []journal.Slot{removing(slot("alpha", "a", "one", "x"), -time.Hour)}
+		}, []string{"remove-later alpha web/a in -1h0m0s"}},
+		"released at another time": {func(in *plan.Input) {
+			in.Released = func(_ journal.Key, due time.Time) bool { return !due.Equal(epoch) }
+			in.Slots = []journal.Slot{removing(slot("alpha", "a", "one", "x"), 0)}
+		}, []string{"remove-later alpha web/a in 0s"}},
+		"another one is released": {func(in *plan.Input) {
+			in.Released = func(key journal.Key, _ time.Time) bool { return key.Owner == owner("b") }
+			in.Slots = []journal.Slot{removing(slot("alpha", "a", "one", "x"), 0), removing(slot("alpha", "b", "one", "x"), 0)}
+		}, []string{"remove-later alpha web/a in 0s", "remove-now alpha web/b"}},
+		"released and not due": {func(in *plan.Input) {
+			in.Released = func(journal.Key, time.Time) bool { return true }
+			in.Slots = []journal.Slot{removing(slot("alpha", "a", "one", "x"), time.Second)}
+		}, []string{"remove-later alpha web/a in 1s"}},
+		"released, but not all could be read": {func(in *plan.Input) {
+			in.Complete = false
+			in.Released = func(journal.Key, time.Time) bool { return true }
+			in.Slots = []journal.Slot{removing(slot("alpha", "a", "one", "x"), -time.Hour)}
+		}, []string{"remove-later alpha web/a in -1h0m0s"}},
+		"released before it was unwanted": {func(in *plan.Input) {
+			in.Released = func(_ journal.Key, due time.Time) bool { return due.Equal(epoch.Add(time.Hour)) }
+			in.Slots = []journal.Slot{slot("alpha", "a", "one", "x")}
+		}, []string{"remove-later alpha web/a in 1h0m1s"}},
 		"the clock was set back": {func(in *plan.Input) {
 			in.Slots = []journal.Slot{removing(slot("alpha", "a", "one", "x"), 1000*time.Hour)}
 		}, []string{"remove-later alpha web/a in 1h0m0s"}},
@@ -224,4 +250,55 @@ func origins(profiles []intent.Profile) string {
 		names = append(names, p.Origin)
 	}
 	return strings.Join(names, " ")
+}
+
+// TestNothingGoesWithoutItsRelease makes random plans, and lets no slot and no
+// dropped file go that is not due, not released, or not known to be unwanted.
+func TestNothingGoesWithoutItsRelease(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	removed := 0
+	for range 20_000 {
+		in := world{}.in()
+		in.Complete = random.IntN(4) > 0
+		released := map[time.Time]bool{}
+		for range random.IntN(3) {
+			released[epoch.Add(time.Duration(random.IntN(7)-3)*time.Second)] = true
+		}
+		in.Released = func(_ journal.Key, due time.Time) bool { return released[due] }
+		for _, name := range []string{"a", "b"} {
+			s := slot("alpha", name, "one", "x y")
+			if random.IntN(2) == 0 {
+				s.RemoveAt = epoch.Add(time.Duration(random.IntN(7)-3) * time.Second)
+			}
+			s.Current.Retained = []unit.Retained{{File: files("z")[0], From: source("zero"), Due: epoch.Add(time.Duration(random.IntN(7)-3) * time.Second)}}
+			in.Slots = append(in.Slots, s)
+		}
+		if random.IntN(2) == 0 {
+			in.Wanted[owner("a")] = &plan.Target{Source: source("two"), Files: map[string][]unit.File{"alpha": files("x")}}
+		}
+		may := func(due time.Time) bool { return in.Complete && released[due] && !due.After(in.Now) }
+		for _, action := range plan.Make(in).Actions {
+			i := slices.IndexFunc(in.Slots, func(s journal.Slot) bool { return s.Key == action.Key })
+			before := in.Slots[i]
+			switch action.Verb {
+			case plan.RemoveNow:
+				removed++
+				if _, wanted := in.Wanted[action.Key.Owner]; wanted || !may(before.RemoveAt) {
+					t.Fatalf("%s goes, due %v, released %v, complete %v", action.Key, before.RemoveAt, released, in.Complete)
+				}
+			case plan.Install:
+				left := map[string]bool{}
+				for _, kept := range action.Revision.Retained {
+					left[kept.Name] = true
+				}
+				if !left["y"] || !left["z"] && !may(before.Current.Retained[0].Due) {
+					t.Fatalf("a dropped file goes: %+v of %+v, released %v", action.Revision, before.Current, released)
+				}
+			case plan.Keep, plan.RemoveLater:
+			}
+		}
+	}
+	if removed == 0 {
+		t.Error("nothing was ever removed: this test could not fail")
+	}
 }

@@ -148,3 +148,44 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestFollowWaitsForRelease drops a file under terms that need a release.
+func TestFollowWaitsForRelease(t *testing.T) {
+	files := []unit.File{file("a"), file("b")}
+	old := unit.Revision{Source: source("old"), Files: files}
+	var released []int
+	terms := func(now int) unit.Terms {
+		return unit.Terms{Now: at(now), Delay: time.Hour, Goes: func(due time.Time) bool {
+			for _, m := range released {
+				if at(m).Equal(due) {
+					return true
+				}
+			}
+			return false
+		}}
+	}
+	step := func(from unit.Revision, now int, want string) unit.Revision {
+		t.Helper()
+		next := unit.Follow(&from, source("new"), files[:1], terms(now))
+		if render(next) != want {
+			t.Errorf("at %d it is %q, want %q", now, render(next), want)
+		}
+		return next
+	}
+	dropped := step(old, 0, "a b@60")
+	released = []int{59, 61}
+	dropped = step(dropped, 600, "a b@60")
+	released = []int{60}
+	step(dropped, 59, "a b@60")
+	step(dropped, 60, "a")
+	step(dropped, 600, "a")
+	// What is dropped under a release that is there already gets another time.
+	due := terms(0).Due()
+	if !due.After(at(60)) || due.After(at(61)) {
+		t.Errorf("it is due at %v", due)
+	}
+	again := unit.Follow(&old, source("new"), files[:1], terms(0))
+	if again = unit.Follow(&again, source("new"), files[:1], terms(0)); !again.Retained[0].Due.Equal(due) {
+		t.Errorf("following again moves it to %v", again.Retained[0].Due)
+	}
+}
