@@ -161,7 +161,9 @@ func (a *app) printChain(c fleet.Chain, others string) {
 	}
 	for _, s := range c.Steps {
 		a.printf("%s  %-*s  %s\n", a.marked(s.Mark), width, s.Link, oneLine(s.Message))
-		if s.Advice != "" && s.Advice != c.Advice && s.Mark != fleet.OK {
+		// The advice of the link that it hangs on comes last, and agents put theirs
+		// into the message.
+		if s.Advice != "" && s.Advice != c.Advice && s.Mark != fleet.OK && !strings.Contains(s.Message, s.Advice) {
 			a.printf("%s%s\n", strings.Repeat(" ", markWidth+2+width+2), oneLine(s.Advice))
 		}
 	}

@@ -67,8 +67,6 @@ func stopped(p *v1alpha1.SecurityProfile) string {
 	return p.Status.Rollout.Stopped
 }
 
-func paused(p *v1alpha1.SecurityProfile) bool { return p.Spec.Rollout != nil && p.Spec.Rollout.Paused }
-
 func counts(p *v1alpha1.SecurityProfile) v1alpha1.NodeCounts {
 	if p.Status == nil || p.Status.Nodes == nil {
 		return v1alpha1.NodeCounts{}

@@ -53,7 +53,7 @@ func owns(entry metav1.ManagedFieldsEntry, field Field) bool {
 		return true
 	}
 	var set map[string]json.RawMessage
-	raw := json.RawMessage(entry.FieldsV1.Raw)
+	raw := json.RawMessage(entry.FieldsV1.GetRawBytes())
 	for _, segment := range field {
 		set = nil
 		if err := json.Unmarshal(raw, &set); err != nil {
