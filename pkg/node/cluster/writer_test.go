@@ -1,0 +1,98 @@
+package cluster
+
+import (
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/confine-dev/confine/pkg/node/status"
+)
+
+func quietWriter() *writer {
+	return newWriter(Options{Client: &Client{}, Node: "n1", Jitter: func(time.Duration) time.Duration { return 100 * time.Millisecond }})
+}
+
+func seen(version string, status map[string]any) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	u.SetName("n1")
+	u.SetUID("object")
+	u.SetResourceVersion(version)
+	if status != nil {
+		u.Object["status"] = status
+	}
+	return u
+}
+
+func TestWhenAStatusIsWritten(t *testing.T) {
+	start := time.Now()
+	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
+	for name, c := range map[string]struct {
+		change func(w *writer)
+		want   time.Time
+	}{
+		"idle":                        {func(*writer) {}, at(0.1)},
+		"busy":                        {func(w *writer) { w.busy = true }, at(30)},
+		"busy, and something failed":  {func(w *writer) { w.busy, w.failed = true, at(3) }, at(8)},
+		"it failed late":              {func(w *writer) { w.busy, w.failed = true, at(28) }, at(30)},
+		"idle, and something failed":  {func(w *writer) { w.failed = at(3) }, at(0.1)},
+		"just written":                {func(w *writer) { w.written = at(2) }, at(3)},
+		"the server refused lately":   {func(w *writer) { w.retry = at(50) }, at(50)},
+		"nothing to write":            {func(w *writer) { w.wanted = nil }, time.Time{}},
+		"there is no object to write": {func(w *writer) { w.uid = "" }, time.Time{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := quietWriter()
+			w.uid, w.wanted, w.dirty, w.pause = "object", []byte("{}"), start, 100*time.Millisecond
+			c.change(w)
+			if got := w.due(); !got.Equal(c.want) {
+				t.Errorf("due at %v, want %v", got.Sub(start), c.want.Sub(start))
+			}
+		})
+	}
+}
+
+func TestWhatIsWorthAWrite(t *testing.T) {
+	w := quietWriter()
+	report := status.Report{Version: "v1", Profiles: []status.Profile{described(wanted, signed, inForce)}}
+	w.report(report, false)
+	if w.wanted != nil {
+		t.Fatal("there is something to write, and no object")
+	}
+	w.observe(seen("5", nil))
+	if w.wanted == nil || !w.failed.IsZero() {
+		t.Fatal("an object without a status is not worth a write, or something failed")
+	}
+	w.have, w.rendered, w.version = w.wantedSum, w.wantedSum, "7" // written
+	w.refresh()
+	if w.wanted != nil || !w.dirty.IsZero() {
+		t.Error("what is written is worth a write")
+	}
+	w.observe(seen("6", map[string]any{"agentVersion": "of before"}))
+	if w.wanted != nil {
+		t.Error("what the watch says late is worth a write")
+	}
+	w.report(report, false)
+	if w.wanted != nil {
+		t.Error("the same report is worth a write")
+	}
+	w.observe(seen("8", map[string]any{"agentVersion": "of somebody else"}))
+	if w.wanted == nil {
+		t.Error("what somebody else wrote is not worth a write")
+	}
+	w.have, w.haveFailing = w.wantedSum, w.failing
+	w.report(status.Report{Version: "v1", Profiles: []status.Profile{described(before, unsigned, noneReady)}}, true)
+	if w.wanted == nil || w.failed.IsZero() {
+		t.Error("what failed is not worth a write soon")
+	}
+	w.observe(nil)
+	if !w.due().IsZero() {
+		t.Error("a deleted object is written")
+	}
+	another := seen("9", nil)
+	another.SetUID("another")
+	w.observe(another)
+	if w.due().IsZero() {
+		t.Error("an object made anew is not written")
+	}
+}
