@@ -24,6 +24,8 @@ CLUSTER_TOOLS := $(addprefix kube/,kube-controller-manager kube-scheduler kubele
 # Packages or flags for `make test`: make test PKGS=./pkg/node/... ARGS='-run Boot -v'
 PKGS ?= ./...
 ARGS ?=
+# Packages of `make test-e2e`, whose tests have the build tag e2e.
+E2E_PKGS ?= ./test/kube/cluster/...
 # Which checks of `make verify`; none named means all.
 CHECKS ?=
 FUZZTIME ?= 10s
@@ -69,6 +71,11 @@ test: test-deps tools ## Vet and run all tests, those against real oras and cosi
 .PHONY: test-interop
 test-interop: test-deps tools ## Run only the tests against real oras, cosign and registry
 	go test -tags $(TAGS) -json $(ARGS) ./test/interop/... | go run ./test/tools/cmd/testsum
+
+.PHONY: test-e2e
+test-e2e: test-deps tools-cluster ## Run the tests on clusters of real nodes, as root
+	go vet -tags $(TAGS),e2e $(E2E_PKGS)
+	go test -tags $(TAGS),e2e -json -count 1 -p 1 -timeout 60m $(ARGS) $(E2E_PKGS) | go run ./test/tools/cmd/testsum
 
 .PHONY: race
 race: test-deps tools ## Run all tests under the race detector

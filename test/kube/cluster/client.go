@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,50 +42,67 @@ func (c *Cluster) Kubeconfig() string { return c.kubeconfig("admin") }
 // Dial connects to an IP address as the control plane's namespace does. Its form
 // is that of net.Dialer.DialContext. Names are not resolved.
 func (c *Cluster) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return inside(c.netns(), address, func() (net.Conn, error) {
+		return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
+	})
+}
+
+// Listen opens a port in the control plane's namespace: what this process serves
+// on ControlAddress is reached by nodes and pods.
+func (c *Cluster) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	return inside(c.netns(), address, func() (net.Listener, error) {
+		return (&net.ListenConfig{}).Listen(ctx, network, address)
+	})
+}
+
+// inside calls open in a network namespace. A socket keeps the namespace in
+// which it is made, which is that of the thread.
+func inside[T any](netns, address string, open func() (T, error)) (T, error) {
+	var none T
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
+	// A name would be looked up by another goroutine, on another thread.
 	if net.ParseIP(host) == nil {
-		return nil, fmt.Errorf("%s is no IP address: there is no DNS in the cluster", host)
+		return none, fmt.Errorf("%s is no IP address: there is no DNS in the cluster", host)
 	}
 	type result struct {
-		conn net.Conn
-		err  error
+		opened T
+		err    error
 	}
 	done := make(chan result, 1)
 	go func() {
-		// The namespace is the thread's; a socket keeps the one it is made in.
 		runtime.LockOSThread()
-		conn, err := c.dialHere(ctx, network, address)
-		done <- result{conn, err}
+		opened, err := onThread(netns, open)
+		done <- result{opened, err}
 	}()
 	r := <-done
-	return r.conn, r.err
+	return r.opened, r.err
 }
 
-// dialHere connects on this thread, which its caller has locked. The thread is
-// unlocked only when it is back where it came from.
-func (c *Cluster) dialHere(ctx context.Context, network, address string) (net.Conn, error) {
+// onThread calls open on this thread, which its caller has locked. The thread is
+// unlocked only when it is back where it came from; else it ends.
+func onThread[T any](netns string, open func() (T, error)) (T, error) {
+	var none T
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	defer func() { _ = home.Close() }() // only read
-	there, err := os.Open(filepath.Join(netnsFolder, c.netns()))
+	there, err := os.Open(filepath.Join(netnsFolder, netns))
 	if err != nil {
-		return nil, fmt.Errorf("the cluster is not up: %w", err)
+		return none, fmt.Errorf("the cluster is not up: %w", err)
 	}
 	defer func() { _ = there.Close() }()
 	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, fmt.Errorf("entering the cluster's network: %w", err)
+		return none, fmt.Errorf("entering the cluster's network: %w", err)
 	}
-	// An address needs no look-up and is tried once, so on this goroutine.
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
+	opened, err := open()
 	if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
 		runtime.UnlockOSThread()
 	}
-	return conn, err
+	return opened, err
 }
 
 // Transport returns an HTTP transport that connects as Dial does.
@@ -117,23 +135,17 @@ func (c *Cluster) waitForAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return poll(ctx, readyTimeout, "the API server to be ready", func() (bool, error) {
-		if alive, err := c.isRunning(c.apiServer().name()); err != nil || !alive {
-			return false, errors.Join(errors.New("kube-apiserver has ended: "+tail(c.file("log", "kube-apiserver.log"))), err)
+	err = poll(ctx, readyTimeout, "the API server to be ready", func() (bool, error) {
+		running, err := processesIn(c.netns())
+		if err != nil || !slices.ContainsFunc(running, called(c.apiServer().name())) {
+			return false, errors.Join(errors.New("kube-apiserver has ended"), err)
 		}
 		return client.Discovery().RESTClient().Get().AbsPath("/readyz").Timeout(dialTimeout).Do(ctx).Error() == nil, nil
 	})
-}
-
-func (c *Cluster) isRunning(program string) (bool, error) {
-	found, err := processesIn(c.netns())
-	for _, p := range found {
-		// It is nsenter until it has entered.
-		if p.program == program || p.program == "nsenter" {
-			return true, nil
-		}
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, tail(c.file("log", c.apiServer().name()+".log")))
 	}
-	return false, err
+	return nil
 }
 
 // WaitForNode waits until node n has said that it is ready since it was last
@@ -148,7 +160,8 @@ func (c *Cluster) WaitForNode(ctx context.Context, n int) error {
 		return fmt.Errorf("%s was never booted: %w", NodeName(n), err)
 	}
 	err = poll(ctx, readyTimeout, NodeName(n)+" to be ready", func() (bool, error) {
-		if running, err := processesIn(c.nodeNetns(n)); err != nil || len(running) == 0 {
+		running, err := processesIn(c.nodeNetns(n))
+		if err != nil || !slices.ContainsFunc(running, called(initName)) {
 			return false, errors.Join(fmt.Errorf("%s has ended", NodeName(n)), err)
 		}
 		node, err := client.CoreV1().Nodes().Get(ctx, NodeName(n), metav1.GetOptions{})

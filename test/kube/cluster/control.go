@@ -63,6 +63,8 @@ func (c *Cluster) controllerManager() program {
 		"--bind-address=127.0.0.1", "--leader-elect=false",
 		"--service-account-private-key-file=" + c.file("pki", signerFile), "--root-ca-file=" + c.file("pki", caFile),
 		"--use-service-account-credentials",
+		// Its usual limit of 20 requests a second makes its start take 10 s.
+		"--kube-api-qps=500", "--kube-api-burst=1000",
 		"--flex-volume-plugin-dir=" + c.file("flexvolumes"), // else it makes one in /usr
 	}
 	if c.seen.NodeGrace > 0 {
@@ -85,7 +87,7 @@ func (c *Cluster) run(ctx context.Context, p program) error {
 	// It ends by Down, not with the context of who started it.
 	cmd := inNetns(context.WithoutCancel(ctx), c.netns(), c.bin(p.name()), p.args...)
 	cmd.Dir = c.dir
-	return start(cmd, c.file("log", p.name()+".log"))
+	return start(ctx, cmd, c.file("log", p.name()+".log"), c.netns(), called(p.name()))
 }
 
 // bin returns the path of a program in the cluster's folder of programs.

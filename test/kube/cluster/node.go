@@ -169,7 +169,7 @@ func (c *Cluster) BootNode(ctx context.Context, n int) error {
 	cmd := inNetns(context.WithoutCancel(ctx), c.nodeNetns(n), "unshare",
 		"--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private",
 		c.bin(initName), c.nodeFile(n, initFile))
-	return start(cmd, c.nodeFile(n, filepath.Join("logs", "init.log")))
+	return start(ctx, cmd, c.nodeFile(n, filepath.Join("logs", "init.log")), c.nodeNetns(n), called(initName))
 }
 
 // KillNode ends node n at once with all its pods, as a power cut does: nothing

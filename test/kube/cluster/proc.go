@@ -19,8 +19,9 @@ import (
 const (
 	netnsFolder  = "/run/netns" // where ip-netns(8) keeps names
 	pollInterval = 50 * time.Millisecond
-	// killTimeout bounds the wait for killed processes to be gone.
-	killTimeout = 20 * time.Second
+	// processTimeout bounds the wait for started processes to be there, and for
+	// killed ones to be gone.
+	processTimeout = 30 * time.Second
 )
 
 // process is a running one. Processes are found by the network namespace that
@@ -79,7 +80,7 @@ func readProcess(pid int) process {
 // kill ends every process in the namespaces for which match holds, at once, and
 // waits until they are gone.
 func kill(ctx context.Context, match func(process) bool, namespaces ...string) error {
-	return poll(ctx, killTimeout, "killed processes to end", func() (bool, error) {
+	return poll(ctx, processTimeout, "killed processes to end", func() (bool, error) {
 		left := 0
 		for _, netns := range namespaces {
 			found, err := processesIn(netns)
@@ -131,8 +132,10 @@ func inNetns(ctx context.Context, netns, program string, args ...string) *exec.C
 	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + filepath.Join(netnsFolder, netns), "--", program}, args...)...)
 }
 
-// start runs a command that outlives this process, with its output in a file.
-func start(cmd *exec.Cmd, logFile string) error {
+// start runs a command that outlives this process, with its output in a file,
+// and returns when one of its processes is found in the network namespace for
+// which match holds.
+func start(ctx context.Context, cmd *exec.Cmd, logFile, netns string, match func(process) bool) error {
 	if err := os.MkdirAll(filepath.Dir(logFile), 0o700); err != nil {
 		return err
 	}
@@ -142,12 +145,20 @@ func start(cmd *exec.Cmd, logFile string) error {
 	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = cmd.Start()
-	if err == nil {
-		// Nobody asks how it ended, but a zombie should not stay.
-		go func() { _ = cmd.Wait() }()
+	if err := errors.Join(cmd.Start(), log.Close()); err != nil {
+		return err
 	}
-	return errors.Join(err, log.Close())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	return poll(ctx, processTimeout, "the start of "+strings.Join(cmd.Args, " "), func() (bool, error) {
+		select {
+		case err := <-ended:
+			return false, fmt.Errorf("%s has ended: %w\n%s", strings.Join(cmd.Args, " "), err, tail(logFile))
+		default:
+		}
+		found, err := processesIn(netns)
+		return slices.ContainsFunc(found, match), err
+	})
 }
 
 // run runs a command to its end; what it said is in the error.
