@@ -101,23 +101,34 @@ func Run(o Options) (*Plan, error) {
 	}
 	// The state goes last: as long as something is left, it says what.
 	for _, t := range plan.trees {
-		if err := t.remove(); err != nil {
+		if err := t.remove(plan); err != nil {
 			return plan, err
 		}
 	}
-	// A state folder in which nothing is left is Confine's own. Rmdir follows no
-	// link and takes no folder with anything in it.
-	if err := syscall.Rmdir(filepath.Clean(o.Root)); err != nil &&
-		!slices.Contains([]syscall.Errno{syscall.ENOTEMPTY, syscall.EEXIST, syscall.ENOENT, syscall.EBUSY, syscall.ENOTDIR}, errnoOf(err)) {
-		return plan, &fs.PathError{Op: "rmdir", Path: o.Root, Err: err}
-	}
-	return plan, nil
+	return plan, plan.removeRoot(o.Root)
 }
 
-func errnoOf(err error) syscall.Errno {
-	errno, _ := errors.AsType[syscall.Errno](err)
-	return errno
+// onlyRoot is why an empty folder is left: the agent's user may not change the
+// folder above it.
+const onlyRoot = "it is empty, and only root may remove it"
+
+// removeRoot takes the state folder away where nothing is left in it. Rmdir
+// follows no link and takes no folder with anything in it.
+func (p *Plan) removeRoot(root string) error {
+	err := syscall.Rmdir(filepath.Clean(root))
+	switch {
+	case err == nil, left(err), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.ENOTDIR):
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		p.keep(root, ".", onlyRoot)
+		return nil
+	default:
+		return &fs.PathError{Op: "rmdir", Path: root, Err: err}
+	}
 }
+
+// left reports whether a folder was not removed because something is in it.
+func left(err error) bool { return errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) }
 
 func survey(plan *Plan, o Options) error {
 	for _, base := range slices.Compact(append(slices.Clone(o.SeccompRoots), filepath.Join(o.Root, seccompDir))) {
@@ -189,7 +200,7 @@ func (p *Plan) keep(base, name, why string) {
 
 // remove takes the items away, each by its name below the base, without
 // following a link.
-func (t *tree) remove() error {
+func (t *tree) remove(p *Plan) error {
 	dir, err := os.OpenRoot(t.base)
 	if err != nil {
 		return err
@@ -198,7 +209,11 @@ func (t *tree) remove() error {
 	var failed []error
 	for _, i := range t.items {
 		err := t.removeOne(dir, i)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case err == nil, errors.Is(err, fs.ErrNotExist), i.empty && left(err):
+		case i.empty && errors.Is(err, fs.ErrPermission):
+			p.keep(t.base, i.name, onlyRoot)
+		default:
 			failed = append(failed, fmt.Errorf("%s: %w", filepath.Join(t.base, i.name), err))
 		}
 	}
@@ -225,11 +240,7 @@ func (t *tree) removeOne(dir *os.Root, i item) error {
 	if !info.IsDir() {
 		return nil
 	}
-	err = parent.Remove(base)
-	if errno := errnoOf(err); errno == syscall.ENOTEMPTY || errno == syscall.EEXIST {
-		return nil // what is kept is in it
-	}
-	return err
+	return parent.Remove(base)
 }
 
 // descend opens a folder below dir, no step of which may be a link.

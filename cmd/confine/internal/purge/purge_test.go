@@ -280,7 +280,7 @@ func TestFoldersThatBecomeLinks(t *testing.T) {
 	s.must(plan.seccomp(s.kubelet))
 	s.must(os.RemoveAll(filepath.Join(s.confine, ".artifacts")))
 	s.link(s.victim, filepath.Join(s.confine, ".artifacts"))
-	if err := plan.trees[0].remove(); !errors.Is(err, errNoFolder) {
+	if err := plan.trees[0].remove(plan); !errors.Is(err, errNoFolder) {
 		t.Errorf("error %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(s.victim, s.first, "nginx.json")); err != nil {
