@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -42,8 +43,6 @@ const (
 	retryFirst, retryLast = time.Second, 30 * time.Second
 	// stuckAfter is how long a pass may take until the controller is unhealthy.
 	stuckAfter = 10 * time.Minute
-	// missingPause is the wait for CRDs that are not installed yet.
-	missingPause = 2 * time.Second
 )
 
 // Options configure a controller. The zero value is good for a cluster's
@@ -164,7 +163,10 @@ func managerOptions(scheme *runtime.Scheme, o *Options) manager.Options {
 	running := fields.ParseSelectorOrDie("status.phase!=Succeeded,status.phase!=Failed")
 	return manager.Options{
 		Scheme: scheme,
-		Logger: logr.FromSlogHandler(o.Log.Handler()),
+		// What is used is known, so nothing is discovered: a resource that is
+		// missing keeps the controller waiting, not from starting.
+		MapperProvider: func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return resources(), nil },
+		Logger:         logr.FromSlogHandler(o.Log.Handler()),
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
 			&corev1.Node{}:              {Transform: compactNode},
 			&corev1.Pod{}:               {Transform: compactPod(o.Namespace, o.Agents), Field: running},
@@ -182,6 +184,18 @@ func managerOptions(scheme *runtime.Scheme, o *Options) manager.Options {
 		HealthProbeBindAddress:        o.HealthAddress,
 		GracefulShutdownTimeout:       &grace,
 	}
+}
+
+// resources are all that the controller reads and writes.
+func resources() meta.RESTMapper {
+	mapper := meta.NewDefaultRESTMapper(nil)
+	own := v1alpha1.SchemeGroupVersion()
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
+	mapper.Add(own.WithKind(v1alpha1.KindProfileNode), meta.RESTScopeRoot)
+	mapper.Add(own.WithKind(v1alpha1.KindSecurityProfile), meta.RESTScopeNamespace)
+	mapper.Add(definitionKind(), meta.RESTScopeRoot)
+	return mapper
 }
 
 // Run works until ctx ends, and gives the lease back. Its error says that the
@@ -220,7 +234,13 @@ func (c *Controller) watch(ctx context.Context) error {
 		{&v1alpha1.ProfileNode{}, handle(w.setShare, w.dropShare)},
 		{&v1alpha1.SecurityProfile{}, handle(w.setProfile, w.dropProfile)},
 	} {
-		registration, err := c.register(ctx, source.object, source.handler)
+		// A resource that is not there yet, such as CRDs that are installed
+		// after the controller, is asked for again and again.
+		informer, err := c.manager.GetCache().GetInformer(ctx, source.object, cache.BlockUntilSynced(false))
+		if err != nil {
+			return err
+		}
+		registration, err := informer.AddEventHandler(source.handler)
 		if err != nil {
 			return err
 		}
@@ -231,23 +251,6 @@ func (c *Controller) watch(ctx context.Context) error {
 	close(c.synced)
 	<-ctx.Done()
 	return nil
-}
-
-// register waits for a resource that is not there yet, such as CRDs that are
-// installed after the controller.
-func (c *Controller) register(ctx context.Context, object client.Object, handler toolscache.ResourceEventHandler) (toolscache.ResourceEventHandlerRegistration, error) {
-	for {
-		informer, err := c.manager.GetCache().GetInformer(ctx, object, cache.BlockUntilSynced(false))
-		if err == nil {
-			return informer.AddEventHandler(handler)
-		}
-		c.opts.Log.Warn("waiting for a resource to be served: are the CustomResourceDefinitions installed?", "kind", fmt.Sprintf("%T", object), "error", err)
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(missingPause):
-		}
-	}
 }
 
 // handle makes a handler of two functions for one type.

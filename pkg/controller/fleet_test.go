@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,13 +66,15 @@ type fleet struct {
 	answer func(node string, a v1alpha1.AssignedProfile) *v1alpha1.ProfileReport
 	// removals are reported beside.
 	removals map[string][]v1alpha1.ProfileReport
-	kick     chan struct{}
+	// muted nodes write nothing.
+	muted map[string]bool
+	kick  chan struct{}
 }
 
 func newScheme(t *testing.T) *runtime.Scheme {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(corev1.AddToScheme(scheme), eventsv1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
 	return scheme
@@ -83,7 +86,7 @@ func newFleet(t *testing.T, nodes ...string) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fleet{t: t, client: c, answer: installs, removals: map[string][]v1alpha1.ProfileReport{}, kick: make(chan struct{}, 1)}
+	f := &fleet{t: t, client: c, answer: installs, removals: map[string][]v1alpha1.ProfileReport{}, muted: map[string]bool{}, kick: make(chan struct{}, 1)}
 	for _, name := range []string{namespace, "web"} {
 		f.ensure(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	}
@@ -361,6 +364,13 @@ func (f *fleet) removes(node string, reports ...v1alpha1.ProfileReport) {
 	f.again()
 }
 
+func (f *fleet) mutes(node string, mute bool) {
+	f.mu.Lock()
+	f.muted[node] = mute
+	f.mu.Unlock()
+	f.again()
+}
+
 func (f *fleet) again() {
 	select {
 	case f.kick <- struct{}{}:
@@ -397,6 +407,10 @@ func (f *fleet) reportNode(ctx context.Context, n *v1alpha1.ProfileNode) {
 	}
 	status := v1alpha1.ProfileNodeStatus{NodeUID: string(node.UID), AgentVersion: "test"}
 	f.mu.Lock()
+	if f.muted[n.Name] {
+		f.mu.Unlock()
+		return
+	}
 	for _, a := range n.Spec.Profiles {
 		if r := f.answer(n.Name, a); r != nil {
 			r.Namespace, r.Name = a.Namespace, a.Name

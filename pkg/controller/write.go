@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -44,30 +45,47 @@ type writer struct {
 	count  func(object, result string)
 }
 
+// shareObject is a ProfileNode as it is applied. The list of profiles is there
+// when it is empty too: with the last field of spec gone, spec would be null.
+type shareObject struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+
+	Spec shareSpec `json:"spec"`
+}
+
+type shareSpec struct {
+	Profiles []v1alpha1.AssignedProfile `json:"profiles"`
+	Releases []v1alpha1.Release         `json:"releases,omitempty"`
+}
+
 // share writes the spec of one ProfileNode, and makes it where it is missing.
 func (w *writer) share(ctx context.Context, s shareWrite) error {
-	object := &v1alpha1.ProfileNode{
-		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion().String(), Kind: v1alpha1.KindProfileNode},
-		ObjectMeta: metav1.ObjectMeta{
-			Name: s.node,
-			// The garbage collector removes it with its node.
-			OwnerReferences: []metav1.OwnerReference{{
-				APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Node", Name: s.node, UID: s.nodeUID,
-			}},
-		},
-		Spec: specOf(s),
-	}
-	written, err := w.apply(ctx, object, object.TypeMeta, "")
-	if err != nil {
+	written := identified(v1alpha1.KindProfileNode, metav1.ObjectMeta{
+		Name: s.node,
+		// The garbage collector removes it with its node.
+		OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Node", Name: s.node, UID: s.nodeUID,
+		}},
+	})
+	object := shareObject{TypeMeta: written.TypeMeta, ObjectMeta: written.ObjectMeta, Spec: specOf(s)}
+	if err := w.apply(ctx, object, written, ""); err != nil {
 		return fmt.Errorf("ProfileNode %s: %w", s.node, err)
 	}
 	w.world.wroteShare(s.node, written.UID, written.ResourceVersion, string(s.nodeUID), s.assigned, s.releases)
 	return nil
 }
 
+// identified is an object of ours without its content.
+func identified(kind string, m metav1.ObjectMeta) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{
+		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion().String(), Kind: kind}, ObjectMeta: m,
+	}
+}
+
 // specOf is the opposite of the compact form.
-func specOf(s shareWrite) v1alpha1.ProfileNodeSpec {
-	var spec v1alpha1.ProfileNodeSpec
+func specOf(s shareWrite) shareSpec {
+	spec := shareSpec{Profiles: []v1alpha1.AssignedProfile{}}
 	for _, a := range s.assigned {
 		namespace, name := splitKey(a.key)
 		spec.Profiles = append(spec.Profiles, v1alpha1.AssignedProfile{
@@ -86,31 +104,26 @@ func specOf(s shareWrite) v1alpha1.ProfileNodeSpec {
 // made again, needs none.
 func (w *writer) status(ctx context.Context, s statusWrite) error {
 	old := s.profile.object
-	object := &v1alpha1.SecurityProfile{
-		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion().String(), Kind: v1alpha1.KindSecurityProfile},
-		// The UID keeps a status from an object of the same name.
-		ObjectMeta: metav1.ObjectMeta{Namespace: old.Namespace, Name: old.Name, UID: old.UID},
-		Status:     s.status,
-	}
-	written, err := w.apply(ctx, object, object.TypeMeta, "status")
-	if err != nil {
+	// The UID keeps a status from an object of the same name.
+	written := identified(v1alpha1.KindSecurityProfile, metav1.ObjectMeta{Namespace: old.Namespace, Name: old.Name, UID: old.UID})
+	object := &v1alpha1.SecurityProfile{TypeMeta: written.TypeMeta, ObjectMeta: written.ObjectMeta, Status: s.status}
+	if err := w.apply(ctx, object, written, "status"); err != nil {
 		return fmt.Errorf("SecurityProfile %s/%s: %w", old.Namespace, old.Name, err)
 	}
 	w.world.wroteStatus(s.profile, written.ResourceVersion, s.status)
 	return nil
 }
 
-// apply sends an object, and returns only the metadata of what came of it: the
+// apply sends an object, and reads only the metadata of what came of it: the
 // reports of a node are not read again with each write.
-func (w *writer) apply(ctx context.Context, object client.Object, kind metav1.TypeMeta, subresource string) (*metav1.PartialObjectMetadata, error) {
+func (w *writer) apply(ctx context.Context, object any, written *metav1.PartialObjectMetadata, subresource string) error {
 	body, err := json.Marshal(object)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	written := &metav1.PartialObjectMetadata{TypeMeta: kind}
-	written.Namespace, written.Name = object.GetNamespace(), object.GetName()
+	kind := written.Kind
 	patch := client.RawPatch(types.ApplyPatchType, body)
 	if subresource != "" {
 		err = w.client.SubResource(subresource).Patch(ctx, written, patch, client.ForceOwnership, client.FieldOwner(FieldManager))
@@ -121,8 +134,12 @@ func (w *writer) apply(ctx context.Context, object client.Object, kind metav1.Ty
 	if err != nil {
 		result = "error"
 	}
-	w.count(kind.Kind, result)
-	return written, err
+	w.count(kind, result)
+	return err
+}
+
+func definitionKind() schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 }
 
 // profilesAreServed reports whether the resource of SecurityProfiles is there
@@ -131,9 +148,8 @@ func (w *writer) apply(ctx context.Context, object client.Object, kind metav1.Ty
 func (w *writer) profilesAreServed(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	crd := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{
-		APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition",
-	}}
+	crd := &metav1.PartialObjectMetadata{}
+	crd.SetGroupVersionKind(definitionKind())
 	err := w.reader.Get(ctx, client.ObjectKey{Name: profileCRD}, crd)
 	if apierrors.IsNotFound(err) {
 		return false, nil
