@@ -56,6 +56,7 @@ type Source struct {
 	mu             sync.Mutex
 	nodes, trusted state
 	present        bool // the ProfileNode is there
+	wasPresent     bool // it was there once since start
 	// spec is that of the ProfileNode as it was seen last, also before this
 	// start; nil where it never was.
 	spec []byte
@@ -115,12 +116,12 @@ func (s *Source) Close() error { return s.cache.close() }
 // Changes says that something changed; see agent.Options.
 func (s *Source) Changes() <-chan struct{} { return s.changes }
 
-// Synced reports whether the ProfileNode and the TrustPolicies were read since
-// start.
+// Synced reports whether the ProfileNode and the TrustPolicies were read, each
+// once at least since start.
 func (s *Source) Synced() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.nodes.synced && s.present && s.trusted.synced
+	return s.wasPresent && s.trusted.synced
 }
 
 // Report hands a report to the API server, as soon as that is worth a write;
@@ -178,7 +179,6 @@ func (s *Source) setNode(object *unstructured.Unstructured) {
 	if object != nil && object.GetName() != s.opts.Node {
 		return
 	}
-	s.writer.observe(object)
 	var spec []byte
 	if object != nil {
 		spec = specOf(object)
@@ -187,9 +187,11 @@ func (s *Source) setNode(object *unstructured.Unstructured) {
 	defer s.mu.Unlock()
 	same := s.nodes.synced && s.present == (object != nil) && (object == nil || bytes.Equal(spec, s.spec))
 	s.nodes.synced, s.present = true, object != nil
+	s.wasPresent = s.wasPresent || s.present
 	if object != nil {
 		s.spec = spec
 	}
+	s.writer.observe(object, !same)
 	if !same {
 		s.changed()
 	}

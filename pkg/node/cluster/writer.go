@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,9 @@ import (
 const (
 	failuresWait = 5 * time.Second
 	progressWait = 30 * time.Second
+	// wordsWait is for another message where the reason is the same: what a
+	// registry says may differ each time.
+	wordsWait = time.Minute
 	// idleJitter spreads the writes of a fleet in which all changed at once.
 	idleJitter = 500 * time.Millisecond
 	// leastPause stands between two writes.
@@ -52,8 +56,9 @@ type writer struct {
 	// wanted is the encoded status to be written; nil where it is written.
 	wanted    []byte
 	wantedSum sum
-	// failing is what of it failed.
-	failing sum
+	// essence is wanted without the messages of what has a reason; failing is
+	// what of it failed.
+	essence, failing sum
 	// dirty and failed are since when it, and what failed, is not told; zero
 	// where it is told.
 	dirty, failed time.Time
@@ -63,6 +68,7 @@ type writer struct {
 	// server renders that, and what of it failed.
 	uid, version, nodeUID string
 	have, rendered        sum
+	haveEssence           sum
 	haveFailing           sum
 
 	written  time.Time // the last write
@@ -85,10 +91,12 @@ func (w *writer) report(r status.Report, busy bool) {
 }
 
 // observe takes in the ProfileNode as the server has it; nil where there is
-// none.
-func (w *writer) observe(object *unstructured.Unstructured) {
+// none. other says that it assigns something else than before, so that the
+// last report is not about that.
+func (w *writer) observe(object *unstructured.Unstructured, other bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.busy = w.busy || other
 	if object == nil {
 		w.uid = ""
 		return
@@ -97,9 +105,9 @@ func (w *writer) observe(object *unstructured.Unstructured) {
 	if uid == w.uid && older(version, w.version) {
 		return
 	}
-	rendered, failing := meaning(object)
+	rendered, s := meaning(object)
 	if uid != w.uid || rendered != w.rendered {
-		w.have, w.rendered, w.haveFailing = rendered, rendered, failing
+		w.have, w.rendered, w.haveEssence, w.haveFailing = rendered, rendered, essenceOf(s), failuresOf(s)
 	}
 	w.uid, w.version = uid, version
 	w.nodeUID = ""
@@ -119,20 +127,35 @@ func older(version, than string) bool {
 }
 
 // meaning sums up the status that an object has.
-func meaning(object *unstructured.Unstructured) (rendered, failing sum) {
+func meaning(object *unstructured.Unstructured) (rendered sum, s v1alpha1.ProfileNodeStatus) {
 	raw, err := json.Marshal(object.Object["status"])
-	var s v1alpha1.ProfileNodeStatus
 	if err == nil {
 		err = json.Unmarshal(raw, &s)
 	}
 	if err != nil {
-		return sum{}, sum{} // of another version: it is written anew
+		return sum{}, v1alpha1.ProfileNodeStatus{} // of another version: it is written anew
 	}
+	return sumOf(s), s
+}
+
+func sumOf(s v1alpha1.ProfileNodeStatus) sum {
 	data, err := json.Marshal(s)
 	if err != nil {
-		return sum{}, sum{}
+		return sum{}
 	}
-	return sha256.Sum256(data), failuresOf(s)
+	return sha256.Sum256(data)
+}
+
+// essenceOf sums up a status but for the messages of profiles that have a
+// reason.
+func essenceOf(s v1alpha1.ProfileNodeStatus) sum {
+	s.Profiles = slices.Clone(s.Profiles)
+	for i := range s.Profiles {
+		if s.Profiles[i].Reason != "" {
+			s.Profiles[i].Message = ""
+		}
+	}
+	return sumOf(s)
 }
 
 // failuresOf sums up what of a status failed.
@@ -166,7 +189,7 @@ func (w *writer) refresh() {
 		w.log.Error("the status cannot be encoded", "error", err)
 		return
 	}
-	w.wantedSum, w.failing = sha256.Sum256(data), failuresOf(s)
+	w.wantedSum, w.essence, w.failing = sha256.Sum256(data), essenceOf(s), failuresOf(s)
 	if w.wantedSum == w.have {
 		w.wanted, w.dirty, w.failed = nil, time.Time{}, time.Time{}
 		return
@@ -195,11 +218,13 @@ func (w *writer) due() time.Time {
 		return time.Time{}
 	}
 	at := w.dirty.Add(progressWait)
-	if !w.failed.IsZero() && w.failed.Add(failuresWait).Before(at) {
+	switch {
+	case w.essence == w.haveEssence:
+		at = w.dirty.Add(wordsWait)
+	case !w.busy:
+		at = w.dirty.Add(w.pause)
+	case !w.failed.IsZero() && w.failed.Add(failuresWait).Before(at):
 		at = w.failed.Add(failuresWait)
-	}
-	if idle := w.dirty.Add(w.pause); !w.busy && idle.Before(at) {
-		at = idle
 	}
 	for _, least := range []time.Time{w.written.Add(leastPause), w.retry} {
 		if at.Before(least) {
@@ -238,7 +263,7 @@ func (w *writer) run(ctx context.Context) {
 // write applies the status.
 func (w *writer) write(ctx context.Context) {
 	w.mu.Lock()
-	data, meant, failing := w.wanted, w.wantedSum, w.failing
+	data, meant, essence, failing := w.wanted, w.wantedSum, w.essence, w.failing
 	w.mu.Unlock()
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": v1alpha1.SchemeGroupVersion().String(), "kind": v1alpha1.KindProfileNode,
@@ -268,7 +293,7 @@ func (w *writer) write(ctx context.Context) {
 		return // it was deleted since, and made anew or not
 	}
 	w.version = answer.GetResourceVersion()
-	w.have, w.haveFailing = meant, failing
+	w.have, w.haveEssence, w.haveFailing = meant, essence, failing
 	w.rendered, _ = meaning(answer)
 	w.wanted = nil
 	w.refresh() // there may be more by now

@@ -36,6 +36,7 @@ func TestWhenAStatusIsWritten(t *testing.T) {
 		"busy, and something failed":  {func(w *writer) { w.busy, w.failed = true, at(3) }, at(8)},
 		"it failed late":              {func(w *writer) { w.busy, w.failed = true, at(28) }, at(30)},
 		"idle, and something failed":  {func(w *writer) { w.failed = at(3) }, at(0.1)},
+		"only the words differ":       {func(w *writer) { w.haveEssence = w.essence }, at(60)},
 		"just written":                {func(w *writer) { w.written = at(2) }, at(3)},
 		"the server refused lately":   {func(w *writer) { w.retry = at(50) }, at(50)},
 		"nothing to write":            {func(w *writer) { w.wanted = nil }, time.Time{}},
@@ -43,7 +44,7 @@ func TestWhenAStatusIsWritten(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := quietWriter()
-			w.uid, w.wanted, w.dirty, w.pause = "object", []byte("{}"), start, 100*time.Millisecond
+			w.uid, w.wanted, w.dirty, w.pause, w.essence = "object", []byte("{}"), start, 100*time.Millisecond, sum{1}
 			c.change(w)
 			if got := w.due(); !got.Equal(c.want) {
 				t.Errorf("due at %v, want %v", got.Sub(start), c.want.Sub(start))
@@ -59,7 +60,7 @@ func TestWhatIsWorthAWrite(t *testing.T) {
 	if w.wanted != nil {
 		t.Fatal("there is something to write, and no object")
 	}
-	w.observe(seen("5", nil))
+	w.observe(seen("5", nil), false)
 	if w.wanted == nil || !w.failed.IsZero() {
 		t.Fatal("an object without a status is not worth a write, or something failed")
 	}
@@ -68,7 +69,7 @@ func TestWhatIsWorthAWrite(t *testing.T) {
 	if w.wanted != nil || !w.dirty.IsZero() {
 		t.Error("what is written is worth a write")
 	}
-	w.observe(seen("6", map[string]any{"agentVersion": "of before"}))
+	w.observe(seen("6", map[string]any{"agentVersion": "of before"}), false)
 	if w.wanted != nil {
 		t.Error("what the watch says late is worth a write")
 	}
@@ -76,22 +77,29 @@ func TestWhatIsWorthAWrite(t *testing.T) {
 	if w.wanted != nil {
 		t.Error("the same report is worth a write")
 	}
-	w.observe(seen("8", map[string]any{"agentVersion": "of somebody else"}))
+	w.observe(seen("8", map[string]any{"agentVersion": "of somebody else"}), false)
 	if w.wanted == nil {
 		t.Error("what somebody else wrote is not worth a write")
 	}
-	w.have, w.haveFailing = w.wantedSum, w.failing
+	w.have, w.haveEssence, w.haveFailing = w.wantedSum, w.essence, w.failing
 	w.report(status.Report{Version: "v1", Profiles: []status.Profile{described(before, unsigned, noneReady)}}, true)
 	if w.wanted == nil || w.failed.IsZero() {
 		t.Error("what failed is not worth a write soon")
 	}
-	w.observe(nil)
+	w.have, w.haveEssence, w.haveFailing = w.wantedSum, w.essence, w.failing
+	again := noneReady
+	again.Message = "other words"
+	w.report(status.Report{Version: "v1", Profiles: []status.Profile{described(before, unsigned, again)}}, false)
+	if w.wanted == nil || time.Until(w.due()) < wordsWait/2 || !w.failed.IsZero() {
+		t.Error("other words are worth a write soon")
+	}
+	w.observe(nil, true)
 	if !w.due().IsZero() {
 		t.Error("a deleted object is written")
 	}
 	another := seen("9", nil)
 	another.SetUID("another")
-	w.observe(another)
+	w.observe(another, true)
 	if w.due().IsZero() {
 		t.Error("an object made anew is not written")
 	}
