@@ -86,8 +86,9 @@ fuzz: deps ## Fuzz every target for FUZZTIME (10s) each
 	@hack/fuzz $(TAGS) $(FUZZTIME)
 
 .PHONY: lint
-lint: deps ## Check style and import rules with golangci-lint
+lint: deps ## Check style and import rules with golangci-lint, and the API types
 	$$($(TOOL) lint) run --build-tags $(TAGS) ./...
+	@hack/lint-api
 
 .PHONY: generate
 generate: ## Write what is made from the API types and from the chart
