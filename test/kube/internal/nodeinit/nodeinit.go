@@ -121,16 +121,16 @@ func (c Config) fakeSysctls() error {
 		return err
 	}
 	for name, value := range sysctls() {
-		real := filepath.Join("/proc/sys", name)
-		if _, err := os.Stat(real); errors.Is(err, os.ErrNotExist) {
+		setting := filepath.Join("/proc/sys", name)
+		if _, err := os.Stat(setting); errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		fake := filepath.Join(c.Scratch, filepath.Base(name))
 		if err := os.WriteFile(fake, []byte(strconv.Itoa(value)+"\n"), 0o644); err != nil {
 			return err
 		}
-		if err := syscall.Mount(fake, real, "", syscall.MS_BIND, ""); err != nil {
-			return fmt.Errorf("standing in for %s: %w", real, err)
+		if err := syscall.Mount(fake, setting, "", syscall.MS_BIND, ""); err != nil {
+			return fmt.Errorf("standing in for %s: %w", setting, err)
 		}
 	}
 	return nil
