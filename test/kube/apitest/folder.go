@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 )
 
@@ -29,7 +28,7 @@ type folder struct {
 // newFolder makes a folder below parent and removes those of killed processes.
 func newFolder(parent string) (folder, error) {
 	// Making and locking are one step to those who sweep.
-	all, err := lock(filepath.Join(parent, strings.TrimSuffix(folderPrefix, "-")+".lock"), syscall.LOCK_EX)
+	all, err := lock(filepath.Join(parent, fmt.Sprintf("confine-apitest.%d.lock", os.Getuid())), syscall.LOCK_EX)
 	if err != nil {
 		return folder{}, err
 	}
