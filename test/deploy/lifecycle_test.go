@@ -35,6 +35,7 @@ func fresh(t *testing.T) *cluster {
 // TestHelmLifecycle installs, upgrades, uninstalls and installs again. What
 // people and nodes rely on outlives all of it.
 func TestHelmLifecycle(t *testing.T) {
+	t.Parallel()
 	c := fresh(t)
 	helm := func(args ...string) string {
 		t.Helper()
@@ -46,40 +47,12 @@ func TestHelmLifecycle(t *testing.T) {
 	eventually(t, "a TrustPolicy", create(confine("trustpolicies"), "", trustPolicy("kept")), admin)
 	eventually(t, "a SecurityProfile", create(confine("securityprofiles"), own, aProfile), admin)
 	eventually(t, "a ProfileNode", create(confine("profilenodes"), "", profileNode("node")), admin)
-	uids := func() map[string]types.UID {
-		t.Helper()
-		return map[string]types.UID{
-			"crd":     c.uid(t, "apiextensions.k8s.io/v1/customresourcedefinitions", "", "trustpolicies.confine.dev"),
-			"trust":   c.uid(t, "confine.dev/v1alpha1/trustpolicies", "", "kept"),
-			"profile": c.uid(t, "confine.dev/v1alpha1/securityprofiles", own, "x"),
-			"node":    c.uid(t, "confine.dev/v1alpha1/profilenodes", "", "node"),
-		}
-	}
-	before := uids()
-	same := func(after string) {
-		t.Helper()
-		for name, uid := range uids() {
-			if uid != before[name] {
-				t.Errorf("after %s the %s is another: it was deleted", after, name)
-			}
-		}
-	}
+	same := c.keeps(t)
 
 	next := nextVersion(t)
 	helm("upgrade", "confine", next, "--set", "controller.replicas=3")
 	same("the upgrade")
-	crd, err := c.any.Resource(resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")).
-		Get(t.Context(), "securityprofiles.confine.dev", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if names, _, err := unstructured.NestedStringSlice(crd.Object, "spec", "names", "shortNames"); err != nil || !strings.Contains(strings.Join(names, " "), "secprofnext") {
-		t.Errorf("the upgrade left the CRD as it was: %v %v", names, err)
-	}
-	deployment, err := c.kube.AppsV1().Deployments(namespace).Get(t.Context(), "confine-controller", metav1.GetOptions{})
-	if err != nil || *deployment.Spec.Replicas != 3 {
-		t.Errorf("the upgrade did not change the controller: %v", err)
-	}
+	c.holdUpgraded(t)
 
 	helm("uninstall", "confine")
 	same("the uninstallation")
@@ -109,6 +82,46 @@ func TestHelmLifecycle(t *testing.T) {
 		helm("install", "confine", chart(), "--take-ownership", "--force-conflicts")
 		same("taking over")
 	})
+}
+
+// keeps returns a check that what people and nodes rely on is still what it is now.
+func (c *cluster) keeps(t *testing.T) func(after string) {
+	t.Helper()
+	uids := func() map[string]types.UID {
+		t.Helper()
+		return map[string]types.UID{
+			"crd":     c.uid(t, "apiextensions.k8s.io/v1/customresourcedefinitions", "", "trustpolicies.confine.dev"),
+			"trust":   c.uid(t, "confine.dev/v1alpha1/trustpolicies", "", "kept"),
+			"profile": c.uid(t, "confine.dev/v1alpha1/securityprofiles", own, "x"),
+			"node":    c.uid(t, "confine.dev/v1alpha1/profilenodes", "", "node"),
+		}
+	}
+	before := uids()
+	return func(after string) {
+		t.Helper()
+		for name, uid := range uids() {
+			if uid != before[name] {
+				t.Errorf("after %s the %s is another: it was deleted", after, name)
+			}
+		}
+	}
+}
+
+// holdUpgraded holds what nextVersion and the values of the upgrade change.
+func (c *cluster) holdUpgraded(t *testing.T) {
+	t.Helper()
+	crd, err := c.any.Resource(resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")).
+		Get(t.Context(), "securityprofiles.confine.dev", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names, _, err := unstructured.NestedStringSlice(crd.Object, "spec", "names", "shortNames"); err != nil || !strings.Contains(strings.Join(names, " "), "secprofnext") {
+		t.Errorf("the upgrade left the CRD as it was: %v %v", names, err)
+	}
+	deployment, err := c.kube.AppsV1().Deployments(namespace).Get(t.Context(), "confine-controller", metav1.GetOptions{})
+	if err != nil || *deployment.Spec.Replicas != 3 {
+		t.Errorf("the upgrade did not change the controller: %v", err)
+	}
 }
 
 // applyTwice applies the manifests as docs/operations.md says; the second time
@@ -145,6 +158,7 @@ func (c *cluster) applyTwice(t *testing.T) {
 
 // TestManifests installs the plain manifests on a cluster that has nothing.
 func TestManifests(t *testing.T) {
+	t.Parallel()
 	c := fresh(t)
 	c.applyTwice(t)
 	if err := c.waitForPolicies(t.Context()); err != nil {
@@ -159,6 +173,7 @@ func TestManifests(t *testing.T) {
 // TestObjectsOfBefore: what was there before the policy came names what it may
 // no longer name, and must not be stuck for it.
 func TestObjectsOfBefore(t *testing.T) {
+	t.Parallel()
 	c := fresh(t)
 	ctx := t.Context()
 	const foreign, changed = "confine/other/a/a.json", "confine/other/b/b.json"

@@ -79,6 +79,17 @@ func TestEverythingIsAccepted(t *testing.T) {
 	must(t)(server.runKubectl("apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", file))
 }
 
+// TestExamples: what README and operations.md tell people to apply is accepted.
+func TestExamples(t *testing.T) {
+	out := must(t)(server.runKubectl("apply", "--server-side", "--dry-run=server", "--force-conflicts",
+		"-f", filepath.Join("..", "..", "examples", "cluster")))
+	for _, want := range []string{"trustpolicy.confine.dev/web", "securityprofile.confine.dev/worker", "deployment.apps/worker"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%s is not among\n%s", want, out)
+		}
+	}
+}
+
 // TestKubeletRoots: each root has a DaemonSet of its own, each node one agent at
 // most, and each agent its own root's folder.
 func TestKubeletRoots(t *testing.T) {

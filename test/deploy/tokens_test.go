@@ -351,6 +351,7 @@ func TestStolenControllerToken(t *testing.T) {
 	}, forbidden)
 	want := []string{
 		"/events: create patch", "/nodes: get list watch", "/pods: get list watch",
+		"apiextensions.k8s.io/customresourcedefinitions [securityprofiles.confine.dev]: get",
 		"confine.dev/profilenodes: create delete get list patch update watch",
 		"confine.dev/securityprofiles/status: patch update", "confine.dev/securityprofiles: get list watch",
 		"coordination.k8s.io/leases [confine-controller]: get patch update", "coordination.k8s.io/leases: create",
