@@ -186,10 +186,10 @@ func short(text string, limit int) string {
 	return text[:limit]
 }
 
-// encode returns the status' one encoding within MaxStatusBytes. What has to go
+// Encode returns the status' one encoding within MaxStatusBytes. What has to go
 // for that goes from the end: how pods name the files, then messages, then what
 // is offered for removal, which then waits.
-func encode(s v1alpha1.ProfileNodeStatus) ([]byte, error) {
+func Encode(s v1alpha1.ProfileNodeStatus) ([]byte, error) {
 	data, err := json.Marshal(s)
 	if err != nil || len(data) <= MaxStatusBytes {
 		return data, err

@@ -221,7 +221,7 @@ func TestEncodeStaysInItsBound(t *testing.T) {
 					}
 				}
 			}
-			data, err := encode(s)
+			data, err := Encode(s)
 			if err != nil || len(data) > MaxStatusBytes {
 				t.Fatalf("%d bytes, %v", len(data), err)
 			}

@@ -30,7 +30,7 @@ const (
 	// registry says may differ each time.
 	wordsWait = time.Minute
 	// idleJitter spreads the writes of a fleet in which all changed at once.
-	idleJitter = 500 * time.Millisecond
+	idleJitter = time.Second
 	// leastPause stands between two writes.
 	leastPause = time.Second
 
@@ -184,7 +184,7 @@ func (w *writer) refresh() {
 		return
 	}
 	s := StatusOf(*w.last, w.nodeUID)
-	data, err := encode(s)
+	data, err := Encode(s)
 	if err != nil {
 		w.log.Error("the status cannot be encoded", "error", err)
 		return
