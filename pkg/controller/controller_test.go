@@ -14,10 +14,10 @@ func TestFirstInstall(t *testing.T) {
 	f := newFleet(t, "a", "b", "c", "d")
 	f.start()
 	f.addProfile("nginx", v1alpha1.SecurityProfileSpec{Artifact: "registry.example.com:443/profiles/web:v1@" + digestOf(artifact(1))})
-	p := f.awaitCondition("nginx", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonAsWanted)
+	f.awaitCondition("nginx", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonAsWanted)
 	f.awaitCondition("nginx", v1alpha1.ConditionProgressing, metav1.ConditionFalse, v1alpha1.ReasonRolloutComplete)
 	f.awaitCondition("nginx", v1alpha1.ConditionVerified, metav1.ConditionTrue, v1alpha1.ReasonVerified)
-	p = f.awaitCondition("nginx", v1alpha1.ConditionDegraded, metav1.ConditionFalse, v1alpha1.ReasonAsWanted)
+	p := f.awaitCondition("nginx", v1alpha1.ConditionDegraded, metav1.ConditionFalse, v1alpha1.ReasonAsWanted)
 	want := &v1alpha1.NodeCounts{Total: 4, Updated: 4, Ready: 4}
 	if diff := cmp.Diff(want, p.Status.Nodes); diff != "" {
 		t.Error(diff)

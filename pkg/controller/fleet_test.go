@@ -30,7 +30,7 @@ import (
 
 // server is the API server of all tests here. Nodes are seen by every
 // controller, so these tests run one after the other, each on an empty cluster.
-var server *apitest.Env //nolint:gochecknoglobals // TestMain can hand it over in no other way
+var server *apitest.Env
 
 func TestMain(m *testing.M) {
 	code, err := withServer(m)

@@ -19,11 +19,12 @@ type decision struct {
 
 // tally counts nodes by what they have of the target.
 type tally struct {
-	eligible int // all that count
-	ready    int // eligible, have it in force
-	bad      int // eligible, refuse it
-	pending  int // eligible, on their way
-	waiting  int // eligible, not assigned it yet
+	total    int32
+	eligible int32 // of all: the others do not count
+	ready    int32 // eligible, have it in force
+	bad      int32 // eligible, refuse it
+	pending  int32 // eligible, on their way
+	waiting  int32 // eligible, not assigned it yet
 }
 
 // Decide returns the decision for one SecurityProfile.
@@ -33,7 +34,7 @@ func Decide(in Input) Output {
 	d.out.History = in.History
 	d.begin()
 	d.tally = d.count(in.Target)
-	d.set = read(in.Spec, d.tally.eligible)
+	d.set = read(in.Spec, int(d.tally.eligible))
 	if len(in.History) > 0 {
 		d.lastGood = in.History[0].Artifact
 	}
@@ -145,9 +146,9 @@ func (d *decision) watchProgress() {
 }
 
 // readyBefore is how many nodes had the target when the status was written.
-func (d *decision) readyBefore() int {
+func (d *decision) readyBefore() int32 {
 	if before := d.in.Status; before != nil && before.TargetArtifact == d.in.Target && before.EffectiveArtifact == d.in.Target {
-		return int(d.in.Ready)
+		return d.in.Ready
 	}
 	return 0
 }
@@ -162,7 +163,7 @@ func (d *decision) failed() string {
 			}
 		}
 	}
-	if d.tally.bad >= d.set.failureThreshold {
+	if int(d.tally.bad) >= d.set.failureThreshold {
 		return v1alpha1.ReasonFailureThresholdReached
 	}
 	if d.tally.pending > 0 && s.LastProgressAt != nil {
@@ -267,7 +268,7 @@ func (d *decision) wave() {
 			candidates = append(candidates, i)
 		}
 	}
-	d.giveNext(candidates, d.set.maxConcurrent-d.tally.pending)
+	d.giveNext(candidates, d.set.maxConcurrent-int(d.tally.pending))
 	d.say(true, v1alpha1.ReasonRollingOut, "%d of %d available nodes are ready", d.tally.ready, d.tally.eligible)
 }
 
@@ -401,6 +402,7 @@ func (d *decision) verdict(n Node) Verdict {
 func (d *decision) count(artifact string) tally {
 	var t tally
 	for _, n := range d.in.Nodes {
+		t.total++
 		if !n.Eligible {
 			continue
 		}
@@ -433,8 +435,7 @@ func (d *decision) finish() {
 	}
 	t := d.count(s.EffectiveArtifact)
 	c := &d.out.Counts
-	c.Total, c.Ready, c.Failed = int32(len(d.in.Nodes)), int32(t.ready), int32(t.bad)
-	c.Unavailable = c.Total - int32(t.eligible)
+	c.Total, c.Ready, c.Failed, c.Unavailable = t.total, t.ready, t.bad, t.total-t.eligible
 	for _, artifact := range d.out.Assign {
 		if artifact != "" && artifact == s.EffectiveArtifact {
 			c.Updated++
