@@ -2,7 +2,6 @@ package host
 
 import (
 	"bytes"
-	"crypto/sha1" //nolint:gosec // the kernel's own checksum of what it holds, no proof of anything
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -39,10 +38,9 @@ const (
 // compiled is one profile as the kernel will hold it.
 type compiled struct {
 	name string
-	// sums are what the kernel may report of it, by the name of the file: the
-	// checksum over the version and the profile's bytes (Linux,
-	// security/apparmor/crypto.c, aa_calc_profile_hash). SHA-256 since 6.8.
-	sums map[string]string
+	// sum is SHA-256 over the version and the profile's bytes, as the kernel
+	// reports it since 6.8 (Linux, security/apparmor/crypto.c, aa_calc_profile_hash).
+	sum string
 }
 
 var errCompiled = errors.New("what apparmor_parser made is no compiled policy")
@@ -74,7 +72,7 @@ func readCompiled(data []byte) ([]compiled, error) {
 			r.fail("no version, or too many profiles")
 		}
 		if r.err == nil {
-			found = append(found, compiled{name: name, sums: sumsOf(version, data[start:r.at])})
+			found = append(found, compiled{name: name, sum: sumOf(version, data[start:r.at])})
 		}
 	}
 	if r.err == nil && len(found) == 0 {
@@ -83,11 +81,9 @@ func readCompiled(data []byte) ([]compiled, error) {
 	return found, r.err
 }
 
-func sumsOf(version uint32, profile []byte) map[string]string {
-	hashed := binary.LittleEndian.AppendUint32(nil, version)
-	hashed = append(hashed, profile...)
-	old, recent := sha1.Sum(hashed), sha256.Sum256(hashed) //nolint:gosec // as above
-	return map[string]string{"sha1": hex.EncodeToString(old[:]), "sha256": hex.EncodeToString(recent[:])}
+func sumOf(version uint32, profile []byte) string {
+	sum := sha256.Sum256(append(binary.LittleEndian.AppendUint32(nil, version), profile...))
+	return hex.EncodeToString(sum[:])
 }
 
 // reader walks a compiled policy. Its first error stays.

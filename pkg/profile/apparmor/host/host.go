@@ -110,7 +110,7 @@ func (h *Host) Supported(context.Context) error {
 	}
 	if err := h.compiler.supported(); err != nil {
 		return reason.New(reason.KindUnsupported, apparmor.Name, "%w", err).
-			WithAdvice("install the package apparmor on the host")
+			WithAdvice("install the package apparmor on the host; run as root where the host's root is another folder")
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func (k *memoryKernel) list() (map[string]Loaded, error) {
 func (k *memoryKernel) replace(policy []byte) error {
 	profiles, err := readCompiled(policy)
 	for _, c := range profiles {
-		k.profiles[c.name] = Loaded{Name: c.name, Mode: "enforce", sums: map[string]string{"sha1": c.sums["sha1"]}}
+		k.profiles[c.name] = Loaded{Name: c.name, Mode: "enforce", sum: c.sum}
 	}
 	return err
 }

@@ -70,9 +70,9 @@ func underProfiles(proc string) (map[string]string, error) {
 // labelOf reads what a thread is under. attr/current is shared by all security
 // modules, and AppArmor's only on kernels before 5.8.
 func labelOf(task string) (string, error) {
-	label, err := attribute(task, "attr/apparmor/current")
+	label, err := attribute(task, "attr/apparmor/current", maxAttribute)
 	if errors.Is(err, fs.ErrNotExist) {
-		label, err = attribute(task, "attr/current")
+		label, err = attribute(task, "attr/current", maxAttribute)
 	}
 	return label, err
 }

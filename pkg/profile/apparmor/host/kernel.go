@@ -26,21 +26,14 @@ type Loaded struct {
 	Name string
 	// Mode is enforce, complain, kill, unconfined or user.
 	Mode string
-	// sums are the kernel's checksums by their kind; none where the kernel was
-	// built without.
-	sums map[string]string
+	// sum is as in compiled; empty where the kernel was built to tell neither that
+	// nor what it loaded.
+	sum string
 }
 
-// holds reports whether the kernel has exactly these bytes. A kernel without
-// checksums is believed.
-func (l Loaded) holds(c compiled) bool {
-	for kind, sum := range l.sums {
-		if c.sums[kind] != sum {
-			return false
-		}
-	}
-	return true
-}
+// holds reports whether the kernel has exactly these bytes. One that does not
+// tell is believed.
+func (l Loaded) holds(p loaded) bool { return l.sum == "" || l.sum == p.Sum }
 
 // kernel is the policy that a kernel enforces.
 type kernel interface {
@@ -64,68 +57,98 @@ func (s securityfs) supported() error {
 }
 
 func (s securityfs) list() (map[string]Loaded, error) {
-	found := map[string]Loaded{}
-	err := s.walk(filepath.Join(s.folder, "profiles"), "", found)
-	return found, err
+	l := listing{found: map[string]Loaded{}, sums: map[string]map[string]string{}}
+	err := l.walk(filepath.Join(s.folder, "profiles"), "")
+	return l.found, err
+}
+
+// listing is one look at the kernel's profiles.
+type listing struct {
+	found map[string]Loaded
+	sums  map[string]map[string]string // by what was loaded at one time, and name
 }
 
 // walk reads one folder of profiles, and those of their children.
-func (s securityfs) walk(folder, prefix string, found map[string]Loaded) error {
+func (l listing) walk(folder, prefix string) error {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		at := filepath.Join(folder, e.Name())
-		p, err := readLoaded(at)
+		p, err := l.read(at, prefix)
 		if gone(err) {
 			continue // removed between the two looks
 		}
 		if err != nil {
 			return err
 		}
-		p.Name = prefix + p.Name
-		found[p.Name] = p
+		l.found[p.Name] = p
 		if strings.Count(p.Name, "//") > maxNesting {
 			return fmt.Errorf("%s: nested deeper than %d", p.Name, maxNesting)
 		}
-		if err := s.walk(filepath.Join(at, "profiles"), p.Name+"//", found); err != nil && !gone(err) {
+		if err := l.walk(filepath.Join(at, "profiles"), p.Name+"//"); err != nil && !gone(err) {
 			return err
 		}
 	}
 	return nil
 }
 
-func readLoaded(folder string) (Loaded, error) {
-	name, err := attribute(folder, "name")
+func (l listing) read(folder, prefix string) (Loaded, error) {
+	name, err := attribute(folder, "name", maxAttribute)
 	if err != nil {
 		return Loaded{}, err
 	}
-	mode, err := attribute(folder, "mode")
+	mode, err := attribute(folder, "mode", maxAttribute)
 	if err != nil {
 		return Loaded{}, err
 	}
-	p := Loaded{Name: name, Mode: mode, sums: map[string]string{}}
-	for _, kind := range []string{"sha1", "sha256"} {
-		sum, err := attribute(folder, kind)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return Loaded{}, err
-		}
-		p.sums[kind] = sum
+	p := Loaded{Name: prefix + name, Mode: mode}
+	p.sum, err = attribute(folder, "sha256", maxAttribute)
+	if errors.Is(err, fs.ErrNotExist) {
+		p.sum, err = l.sumOf(folder, p.Name)
 	}
-	return p, nil
+	return p, err
 }
 
-func attribute(folder, name string) (string, error) {
+// sumOf finds a profile in what was loaded with it. Kernels before 6.8 report
+// SHA-1 sums alone, and these are not asked: what was loaded can be read itself.
+func (l listing) sumOf(folder, name string) (string, error) {
+	leads, err := os.Readlink(filepath.Join(folder, "raw_data"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil // built without CONFIG_SECURITY_APPARMOR_EXPORT_BINARY
+	}
+	if err != nil {
+		return "", err
+	}
+	leads = strings.ReplaceAll(leads, "../", "")
+	if l.sums[leads] == nil {
+		data, err := attribute(folder, "raw_data", maxCompiled)
+		if err != nil {
+			return "", err
+		}
+		l.sums[leads] = map[string]string{}
+		profiles, err := readCompiled([]byte(data))
+		if err != nil {
+			profiles = nil // of the host, or of who replaced ours: not what we load
+		}
+		for _, c := range profiles {
+			l.sums[leads][c.name] = c.sum
+		}
+	}
+	if sum, ok := l.sums[leads][name]; ok {
+		return sum, nil
+	}
+	return "unknown", nil
+}
+
+func attribute(folder, name string, limit int64) (string, error) {
 	f, err := os.Open(filepath.Join(folder, name))
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxAttribute))
+	data, err := io.ReadAll(io.LimitReader(f, limit))
 	return strings.TrimSuffix(string(data), "\n"), err
 }
 

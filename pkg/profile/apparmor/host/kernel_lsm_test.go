@@ -271,3 +271,34 @@ func TestEveryStepIsAnnounced(t *testing.T) {
 		t.Errorf("steps %q, want %q", steps, want)
 	}
 }
+
+// TestForeignProfilesDoNotStandInTheWay loads what this host would never load.
+func TestForeignProfilesDoNotStandInTheWay(t *testing.T) {
+	for _, text := range []string{"profile theirs /usr/bin/theirs {\n  file,\n  ^hat {\n    file,\n  }\n}\n", "profile :theirs:theirs {\n  file,\n}\n"} {
+		cmd := exec.Command("apparmor_parser", "-a", "-K", "-q")
+		cmd.Stdin = strings.NewReader(text)
+		if said, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, said)
+		}
+	}
+	t.Cleanup(func() {
+		must(t, securityfs{policyFolder}.remove("theirs"))
+		must(t, os.Remove(filepath.Join(policyFolder, "namespaces", "theirs")))
+	})
+	h := realHost(t, Options{})
+	u := ofText("web", "profile confine.shop.web {\n  file,\n}\n")
+	for _, changed := range []bool{true, false} {
+		if got := h.Install(t.Context(), []profile.Unit{u})[0]; got.Err != nil || got.Changed != changed {
+			t.Errorf("%+v, want changed %v", got, changed)
+		}
+	}
+	loaded, err := h.Loaded(t.Context())
+	must(t, err)
+	var names []string
+	for _, l := range loaded {
+		names = append(names, l.Name+" "+l.Mode)
+	}
+	if want := []string{"confine.shop.web enforce", "theirs enforce", "theirs//hat enforce"}; !slices.Equal(names, want) {
+		t.Errorf("loaded %q, want %q", names, want)
+	}
+}

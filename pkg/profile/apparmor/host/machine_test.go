@@ -133,7 +133,7 @@ func state(root string, k kernel) (map[string]string, error) {
 	}
 	loaded, err := k.list()
 	for name, l := range loaded {
-		found["kernel "+name] = fmt.Sprint(l.Mode, l.sums)
+		found["kernel "+name] = l.Mode + " " + l.sum
 	}
 	return found, err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -63,6 +64,9 @@ type parser struct {
 }
 
 func (p parser) supported() error {
+	if p.root != "" && os.Geteuid() != 0 {
+		return fmt.Errorf("only root can run the parser in the host's root %s", p.root)
+	}
 	_, err := p.find()
 	return err
 }
@@ -88,20 +92,20 @@ func (p parser) compile(ctx context.Context, f profile.File) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.time)
 	defer cancel()
-	out, log := &limited{max: maxCompiled}, &limited{max: maxLog}
+	out, log := &limited{max: maxCompiled, strict: true}, &limited{max: maxLog}
 	err = p.run(ctx, path, f.Data, out, log)
 	switch {
-	case context.Cause(ctx) == nil && err == nil && out.over:
+	case out.over:
 		return nil, reason.New(reason.ProfileInvalid, f.Name, "compiled it is larger than %d bytes", maxCompiled)
 	case err == nil && ctx.Err() == nil:
-		return out.Bytes(), nil
+		return out.kept.Bytes(), nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return nil, reason.New(reason.InstallFailed, f.Name, "apparmor_parser had not compiled it after %s: %w", p.time, ctx.Err()).
 			WithAdvice("make the profile simpler: many overlapping globs make a large automaton")
 	case ctx.Err() != nil:
 		return nil, reason.New(reason.InstallFailed, f.Name, "stopped before it was done: %w", ctx.Err())
 	}
-	failed := &ParserError{Summary: summary(log.String()), Log: log.String(), Err: err}
+	failed := &ParserError{Summary: summary(log.kept.String()), Log: log.kept.String(), Err: err}
 	if _, ended := errors.AsType[*exec.ExitError](err); !ended {
 		return nil, reason.New(reason.InstallFailed, f.Name, "apparmor_parser could not be run: %w", err)
 	}
@@ -160,16 +164,19 @@ func summary(log string) string {
 	return line[:min(len(line), shown)]
 }
 
-// limited keeps the first bytes and swallows the others.
+// limited keeps the first bytes. Those beyond are swallowed, or end the writer.
 type limited struct {
-	bytes.Buffer
-	max  int
-	over bool
+	kept   bytes.Buffer // not embedded: it would be filled without Write
+	max    int
+	strict bool
+	over   bool
 }
 
 func (l *limited) Write(data []byte) (int, error) {
-	n := min(len(data), l.max-l.Len())
-	l.over = l.over || n < len(data)
-	l.Buffer.Write(data[:n])
+	n := min(len(data), l.max-l.kept.Len())
+	l.kept.Write(data[:n])
+	if l.over = l.over || n < len(data); l.over && l.strict {
+		return n, io.ErrShortWrite
+	}
 	return len(data), nil
 }

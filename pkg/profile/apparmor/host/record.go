@@ -56,11 +56,9 @@ type text struct {
 
 // loaded is one profile of a text, as it was compiled last.
 type loaded struct {
-	Name string            `json:"name"`
-	Sums map[string]string `json:"sums"`
+	Name string `json:"name"`
+	Sum  string `json:"sum"` // see compiled
 }
-
-func (l loaded) compiled() compiled { return compiled{name: l.Name, sums: l.Sums} }
 
 // names are those of all profiles, children too.
 func (in *installed) names() []string {
@@ -104,6 +102,13 @@ func (in *installed) text(name string) (text, bool) {
 // is reports whether in is the unit, file by file.
 func (in *installed) is(u profile.Unit) bool {
 	return in != nil && in.Digest == u.Digest && hostcheck.SameFiles(in.files(), u.Files)
+}
+
+// same reports whether both are the same unit, compiled to the same.
+func (in *installed) same(other *installed) bool {
+	return in != nil && in.Digest == other.Digest && slices.EqualFunc(in.Files, other.Files, func(a, b text) bool {
+		return a.Name == b.Name && bytes.Equal(a.Data, b.Data) && slices.Equal(a.Profiles, b.Profiles)
+	})
 }
 
 // names are all that the owner may have in the kernel.

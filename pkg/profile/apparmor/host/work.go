@@ -105,6 +105,9 @@ func (w *work) install(ctx context.Context, u profile.Unit) (bool, error) {
 // bring loads a unit and then drops what the owner had beside it.
 func (w *work) bring(o profile.Owner, next *installed, policy []byte) (bool, error) {
 	before := w.records[o]
+	if before != nil && before.settled() && before.Current.same(next) {
+		return true, w.load(o, next, policy) // only the kernel had drifted
+	}
 	intent := &record{Owner: o, Next: next}
 	if before != nil {
 		intent.Current, intent.Drop = before.Current, before.Drop
@@ -224,7 +227,7 @@ func (w *work) step(op durable.Op, name string) error {
 func (w *work) inKernel(in *installed) bool {
 	for _, t := range in.Files {
 		for _, p := range t.Profiles {
-			if l, there := w.kernel[p.Name]; !there || !l.holds(p.compiled()) {
+			if l, there := w.kernel[p.Name]; !there || !l.holds(p) {
 				return false
 			}
 		}
@@ -259,7 +262,7 @@ func (w *work) claim(o profile.Owner, next *installed) error {
 			}
 			l, there := w.kernel[p.Name]
 			// The same bytes without an owner are those of a lost record.
-			if there && !holder && !slices.Contains(own, p.Name) && !l.holds(p.compiled()) {
+			if there && !holder && !slices.Contains(own, p.Name) && !l.holds(p) {
 				return reason.New(reason.NameConflict, o.String(), "the profile %s is loaded on this host already, and not by Confine", p.Name).
 					WithAdvice("rename the profile, or unload the host's: apparmor_parser -R FILE")
 			}
@@ -317,7 +320,7 @@ func (h *Host) compile(ctx context.Context, u profile.Unit) (*installed, []byte,
 				return nil, nil, reason.New(reason.ProfileInvalid, label, "the profile %s is in %s, too", c.name, other)
 			}
 			seen[c.name] = f.Name
-			t.Profiles = append(t.Profiles, loaded{Name: c.name, Sums: c.sums})
+			t.Profiles = append(t.Profiles, loaded{Name: c.name, Sum: c.sum})
 		}
 		slices.SortFunc(t.Profiles, func(a, b loaded) int { return strings.Compare(a.Name, b.Name) })
 		next.Files, policy = append(next.Files, t), append(policy, binary...)
