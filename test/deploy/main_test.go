@@ -110,8 +110,8 @@ func clients(config *rest.Config) (kubernetes.Interface, dynamic.Interface, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	any, err := dynamic.NewForConfig(config)
-	return kube, any, err
+	objects, err := dynamic.NewForConfig(config)
+	return kube, objects, err
 }
 
 func (c *cluster) makeNamespace(name string) error {

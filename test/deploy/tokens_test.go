@@ -30,11 +30,11 @@ type thief struct {
 
 func steal(t *testing.T, token string) thief {
 	t.Helper()
-	kube, any, err := clients(server.ConfigForToken(token))
+	kube, objects, err := clients(server.ConfigForToken(token))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return thief{kube: kube, any: any}
+	return thief{kube: kube, any: objects}
 }
 
 // attempt is one request; the error is the API server's answer.
