@@ -108,7 +108,7 @@ func appArmor(t *tree) error {
 }
 
 //go:embed base.cil
-var basePolicy string //nolint:gochecknoglobals // go:embed needs a variable
+var basePolicy string
 
 // BasePolicy is the policy of the SELinux machine, in CIL: as small as it can
 // be with the templates that container policy is written against. The levels'

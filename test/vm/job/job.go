@@ -7,11 +7,12 @@ const (
 	File = "/confine-vm/job"
 	// Program is where the program stands that is run.
 	Program = "/confine-vm/program"
-	// Log, Output and Back are the serial lines for the kernel's log, for what
-	// the program prints, and for a tar archive of what is to be kept.
-	Log    = "ttyS0"
+	// Log is the serial line for the kernel's log.
+	Log = "ttyS0"
+	// Output is the one for what the program prints.
 	Output = "ttyS1"
-	Back   = "ttyS2"
+	// Back is the one for a tar archive of what is to be kept.
+	Back = "ttyS2"
 	// Status is the archive's last entry: the exit status in decimal. Without it the
 	// machine did not come to its end.
 	Status = "status"

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/confine-dev/confine/pkg/durable"
 	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/apparmor"
@@ -246,4 +248,17 @@ func (fixedCompiler) supported() error { return nil }
 
 func (c fixedCompiler) compile(context.Context, profile.File) ([]byte, error) {
 	return slices.Clone(c), nil
+}
+
+func unit(o profile.Owner, v profiletest.Variant) profile.Unit {
+	return profile.Unit{Owner: o, Digest: digestOf(string(v) + o.String()), Files: files(o, v)}
+}
+
+func wantSame(t *testing.T, before map[string]string, root string, k kernel) {
+	t.Helper()
+	after, err := state(root, k)
+	must(t, err)
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("the machine differs (-want +got):\n%s", diff)
+	}
 }

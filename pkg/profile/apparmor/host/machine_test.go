@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/confine-dev/confine/pkg/durable"
@@ -53,7 +52,7 @@ func open(o Options, k kernel, c compiler) (*Host, error) {
 		return nil, err
 	}
 	h.kernel, h.compiler = k, c
-	if _, real := k.(securityfs); !real {
+	if _, ok := k.(securityfs); !ok {
 		h.proc = "." // a folder without processes
 	}
 	return h, nil
@@ -138,24 +137,11 @@ func state(root string, k kernel) (map[string]string, error) {
 	return found, err
 }
 
-func unit(o profile.Owner, v profiletest.Variant) profile.Unit {
-	return profile.Unit{Owner: o, Digest: digestOf(string(v) + o.String()), Files: files(o, v)}
-}
-
 func digestOf(text string) digest.Digest { return digest.FromString(text) }
 
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func wantSame(t *testing.T, before map[string]string, root string, k kernel) {
-	t.Helper()
-	after, err := state(root, k)
-	must(t, err)
-	if diff := cmp.Diff(before, after); diff != "" {
-		t.Errorf("the machine differs (-want +got):\n%s", diff)
 	}
 }
