@@ -270,7 +270,7 @@ func verifiedOf(verdict judgement) status.Condition {
 		return status.Condition{Type: status.Verified, Status: status.Unknown, Reason: status.Pending, Message: "it is being pulled"}
 	}
 	c := falseFor(status.Verified, verdict.err)
-	if verdict.err.Reason.Fate() == reason.Retry || verdict.err.Reason == reason.TrustPolicyInvalid {
+	if verdict.err.Reason.Fate() == reason.Retry || status.CannotTell(verdict.err.Reason) {
 		c.Status = status.Unknown // it cannot be told now
 	}
 	return c

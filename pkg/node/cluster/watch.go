@@ -20,10 +20,10 @@ import (
 // once: the jitter (a factor: up to three times the pause) spreads them.
 const (
 	firstPause   = time.Second
-	longestPause = 20 * time.Second
+	longestPause = 10 * time.Second
 	pauseFactor  = 2.0
 	pauseJitter  = 2.0
-	pauseSteps   = 6
+	pauseSteps   = 5
 
 	// watchAtLeast is how long the server is asked to keep a watch; the client
 	// asks for up to twice as much, at random.

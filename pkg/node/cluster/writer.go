@@ -161,18 +161,18 @@ func essenceOf(s v1alpha1.ProfileNodeStatus) sum {
 // failuresOf sums up what of a status failed.
 func failuresOf(s v1alpha1.ProfileNodeStatus) sum {
 	hash := sha256.New()
-	any := false
+	some := false
 	for _, p := range s.Profiles {
 		if p.State == v1alpha1.StateFailed || p.Degraded || p.Reason != "" {
-			any = true
+			some = true
 			fmt.Fprintln(hash, p.Namespace, p.Name, p.UID, p.WantedDigest, p.Reason, p.Degraded)
 		}
 	}
 	for _, p := range s.Problems {
-		any = true
+		some = true
 		fmt.Fprintln(hash, p.Reason, p.Message)
 	}
-	if !any {
+	if !some {
 		return sum{}
 	}
 	return sum(hash.Sum(nil))

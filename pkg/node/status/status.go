@@ -176,7 +176,7 @@ func (p Profile) Outcome() Outcome {
 		return OutcomeRemoving
 	case ready.Status == True:
 		return OutcomeInstalled
-	case ready.Status == Unknown, cannotTell(ready.Reason):
+	case ready.Status == Unknown, CannotTell(ready.Reason):
 		return OutcomePending
 	}
 	return OutcomeFailed
@@ -197,9 +197,9 @@ func (p Profile) Cause() Condition {
 	return ready // that it is installed, and what this node left out
 }
 
-// cannotTell reports whether a reason says that it cannot be judged now, which
+// CannotTell reports whether a reason says that it cannot be judged now, which
 // is no refusal.
-func cannotTell(r reason.Reason) bool {
+func CannotTell(r reason.Reason) bool {
 	switch r {
 	case reason.RegistryUnavailable, reason.RateLimited, reason.Unauthorized, reason.TrustPolicyInvalid:
 		return true

@@ -95,3 +95,31 @@ func TestDescribeKeepsTheAdvice(t *testing.T) {
 		})
 	}
 }
+
+func TestOutcome(t *testing.T) {
+	ready := func(s status.State, r reason.Reason) status.Profile {
+		p := status.Profile{Origin: "m.yaml"}
+		p.Set(status.Condition{Type: status.Ready, Status: s, Reason: r})
+		return p
+	}
+	for name, c := range map[string]struct {
+		profile status.Profile
+		want    status.Outcome
+	}{
+		"in force":             {ready(status.True, status.Installed), status.OutcomeInstalled},
+		"being pulled":         {ready(status.Unknown, status.Pending), status.OutcomePending},
+		"nothing is said":      {status.Profile{Origin: "m.yaml"}, status.OutcomePending},
+		"refused":              {ready(status.False, reason.SignatureMissing), status.OutcomeFailed},
+		"no room":              {ready(status.False, reason.NoSpace), status.OutcomeFailed},
+		"the registry is away": {ready(status.False, reason.RegistryUnavailable), status.OutcomePending},
+		"no credentials":       {ready(status.False, reason.Unauthorized), status.OutcomePending},
+		"policies unreadable":  {ready(status.False, reason.TrustPolicyInvalid), status.OutcomePending},
+		"nobody wants it":      {status.Profile{}, status.OutcomeRemoving},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := c.profile.Outcome(); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
