@@ -117,9 +117,10 @@ func (c *Cluster) Command(ctx context.Context, program string, args ...string) *
 	return inNetns(ctx, c.netns(), program, args...)
 }
 
-// Kubectl returns a command of an administrator.
+// Kubectl returns a command of an administrator. What kubectl keeps of a server
+// is keyed by address, which all clusters share: it stays with the cluster.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) *exec.Cmd {
-	return c.Command(ctx, c.bin("kubectl"), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
+	return c.Command(ctx, c.bin("kubectl"), append([]string{"--kubeconfig", c.Kubeconfig(), "--cache-dir", c.file("kubectl")}, args...)...)
 }
 
 func (c *Cluster) client() (kubernetes.Interface, error) {

@@ -151,6 +151,8 @@ evictionHard: {memory.available: 1Mi, nodefs.available: 0%%, imagefs.available: 
 imageGCHighThresholdPercent: 100
 localStorageCapacityIsolation: false
 nodeStatusUpdateFrequency: 5s
+# Tests kill containers on purpose, again and again.
+crashLoopBackOff: {maxContainerRestartPeriod: 1s}
 `, c.nodeCgroup(n), NodeAddress(n), c.file("pki", caFile))
 }
 
