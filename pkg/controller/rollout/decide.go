@@ -260,16 +260,22 @@ func (d *decision) soaked(canaries int, youngest int64) bool {
 	return true
 }
 
-// wave fills the free places with the nodes whose turn it is.
+// wave fills the free places with the nodes whose turn it is, once half of
+// them are free: with each profile filling each place at once, a fleet would be
+// written for every single report.
 func (d *decision) wave() {
+	d.say(true, v1alpha1.ReasonRollingOut, "%d of %d available nodes are ready", d.tally.ready, d.tally.eligible)
+	free := d.set.maxConcurrent - int(d.tally.pending)
+	if 2*free < d.set.maxConcurrent {
+		return
+	}
 	var candidates []int
 	for i, n := range d.in.Nodes {
 		if n.Eligible && !n.Excluded && n.Assigned != d.in.Target {
 			candidates = append(candidates, i)
 		}
 	}
-	d.giveNext(candidates, d.set.maxConcurrent-int(d.tally.pending))
-	d.say(true, v1alpha1.ReasonRollingOut, "%d of %d available nodes are ready", d.tally.ready, d.tally.eligible)
+	d.giveNext(candidates, free)
 }
 
 // giveNext assigns the target to the first so many of the candidates in turn.
