@@ -43,13 +43,13 @@ func modules(n int) (all []semodule.Module, names []string) {
 func emptied(t *testing.T, o semodule.Options) *semodule.Store {
 	t.Helper()
 	s := semodule.New(o)
-	clear := func() {
+	empty := func() {
 		listed, err := s.List(context.Background())
 		must(t, err)
 		must(t, s.Commit(context.Background(), semodule.Change{Remove: names(listed)}))
 	}
-	clear()
-	t.Cleanup(clear)
+	empty()
+	t.Cleanup(empty)
 	return s
 }
 
