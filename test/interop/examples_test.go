@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/confine-dev/confine/pkg/node/intent"
@@ -97,15 +98,11 @@ func appliesToAClusterOrExplains(t *testing.T, path string) {
 		readsAsPolicy(t, path)
 	case strings.HasSuffix(name, "-profile.yaml"):
 		readsAsProfile(t, path)
+	case strings.HasSuffix(name, "-namespace.yaml"):
+		readsAs(t, path, &corev1.Namespace{})
 	case strings.HasSuffix(name, "-deployment.yaml"):
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var deployment appsv1.Deployment
-		if err := yaml.UnmarshalStrict(data, &deployment); err != nil {
-			t.Fatal(err)
-		}
+		readsAs(t, path, &deployment)
 		if len(podref.References(&deployment.Spec.Template.Spec, deployment.Spec.Template.Annotations)) == 0 {
 			t.Error("its pods name no profile")
 		}
@@ -113,6 +110,17 @@ func appliesToAClusterOrExplains(t *testing.T, path string) {
 		namesItsFolder(t, path)
 	default:
 		t.Error("no test knows what this file is for")
+	}
+}
+
+func readsAs(t *testing.T, path string, object any) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.UnmarshalStrict(data, object); err != nil {
+		t.Error(err)
 	}
 }
 
