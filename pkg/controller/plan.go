@@ -247,15 +247,23 @@ func (p *planner) finish(m *member) {
 		}
 	}
 	slices.SortFunc(m.desired, func(a, b assignment) int { return strings.Compare(a.key, b.key) })
-	if len(m.desired) > v1alpha1.MaxNodeProfiles {
-		m.desired = m.desired[:v1alpha1.MaxNodeProfiles]
-	}
+	m.fit()
 	releases, urgent := p.releases(m)
 	s := m.share
 	if !urgent && s.UID != "" && s.ownerUID == string(m.node.UID) && slices.Equal(s.assigned, m.desired) {
 		return
 	}
 	p.plan.shares = append(p.plan.shares, shareWrite{node: m.node.Name, nodeUID: m.node.UID, assigned: m.desired, releases: releases})
+}
+
+// fit keeps within the limit of a node what it has, before anything new: what is
+// only kept because it cannot be read takes no other's place.
+func (m *member) fit() {
+	for i := len(m.desired) - 1; i >= 0 && len(m.desired) > v1alpha1.MaxNodeProfiles; i-- {
+		if !m.has(m.desired[i].key) {
+			m.desired = slices.Delete(m.desired, i, i+1)
+		}
+	}
 }
 
 // releases returns what the node may remove, and whether that is worth a write

@@ -395,3 +395,26 @@ func BenchmarkPlan(b *testing.B) {
 		})
 	}
 }
+
+// Profiles that are kept only because it cannot be read whether they are gone
+// take no place of one that a node has.
+func TestWhatIsKeptUnreadTakesNoPlace(t *testing.T) {
+	w := newTestWorld(t, 1)
+	for n := range v1alpha1.MaxNodeProfiles {
+		w.addProfile(n, nil)
+	}
+	w.settle(installed)
+	gone := w.profiles[profileKey("web", "profile-100")].object
+	w.dropProfile(gone)
+	w.addProfile(0, func(p *v1alpha1.SecurityProfile) { p.Name, p.UID = "a-new-one", "new" })
+	for _, s := range w.makePlan(planOptions{now: instant(), keepOrphans: true}).shares {
+		if len(s.assigned) != v1alpha1.MaxNodeProfiles {
+			t.Errorf("%d are assigned", len(s.assigned))
+		}
+		for _, a := range s.assigned {
+			if a.key == profileKey("web", "a-new-one") {
+				t.Error("the new one has the place of another")
+			}
+		}
+	}
+}

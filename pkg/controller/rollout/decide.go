@@ -369,6 +369,11 @@ func (d *decision) giveAll(artifact string) {
 // remember puts the target first in the history.
 func (d *decision) remember() {
 	entry := v1alpha1.HistoryEntry{Artifact: d.in.Target, CompletedAt: *stamp(d.in.Now)}
+	// The clock was set back, or another controller's is behind: it would never
+	// count as completed.
+	if started := d.out.Status.StartedAt; started != nil && started.After(entry.CompletedAt.Time) {
+		entry.CompletedAt = *started
+	}
 	history := []v1alpha1.HistoryEntry{entry}
 	for i, old := range d.in.History {
 		if (i > 0 || old.Artifact != d.in.Target) && len(history) < MaxHistory {
