@@ -58,8 +58,8 @@ type member struct {
 	node     *nodeInfo
 	share    *share
 	eligible bool
-	// excluded are the profiles that are too many for this node.
-	excluded map[*profileInfo]bool
+	// youngest is the age rank up to which profiles have a place on this node.
+	youngest int
 	desired  []assignment
 	// nextAssigned and nextReport are how far the lists of share are read:
 	// profiles come in the order of their keys, as the lists are.
@@ -73,6 +73,8 @@ type planner struct {
 	members  []member
 	profiles []*profileInfo
 	plan     *plan
+	// ranks are the profiles' places by age; nil where all have room.
+	ranks map[*profileInfo]int
 	// of the profile at hand
 	indices []int
 	reports []*report
@@ -118,28 +120,33 @@ func (p *planner) gather() {
 }
 
 // exclude finds, for nodes that too many profiles select, the youngest ones
-// above the limit.
+// above the limit. Anybody may make many profiles, so what is kept for that
+// grows with nodes and profiles, not with both multiplied.
 func (p *planner) exclude() {
+	for i := range p.members {
+		p.members[i].youngest = len(p.profiles)
+	}
 	if len(p.profiles) <= v1alpha1.MaxNodeProfiles {
 		return
 	}
 	byAge := slices.SortedFunc(slices.Values(p.profiles), func(a, b *profileInfo) int {
 		return cmp.Or(a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time), strings.Compare(a.key, b.key))
 	})
+	p.ranks = make(map[*profileInfo]int, len(byAge))
+	for rank, profile := range byAge {
+		p.ranks[profile] = rank
+	}
 	for i := range p.members {
 		m := &p.members[i]
 		room := v1alpha1.MaxNodeProfiles
-		for _, profile := range byAge {
+		for rank, profile := range byAge {
 			if !profile.selects(m.node, m.has(profile.key)) {
 				continue
 			}
-			if room--; room >= 0 {
-				continue
+			if room--; room == 0 {
+				m.youngest = rank
+				break
 			}
-			if m.excluded == nil {
-				m.excluded = map[*profileInfo]bool{}
-			}
-			m.excluded[profile] = true
 		}
 	}
 }
@@ -158,7 +165,7 @@ func (p *planner) decide(profile *profileInfo) {
 		if !profile.selects(m.node, assigned != nil) {
 			continue
 		}
-		node := rollout.Node{Name: m.node.Name, Eligible: m.eligible, Canary: profile.isCanary(m.node), Excluded: m.excluded[profile]}
+		node := rollout.Node{Name: m.node.Name, Eligible: m.eligible, Canary: profile.isCanary(m.node), Excluded: p.ranks[profile] > m.youngest}
 		if assigned != nil {
 			node.Assigned = assigned.artifact
 			reported = matching(reported, assigned)

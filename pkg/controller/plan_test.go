@@ -418,3 +418,22 @@ func TestWhatIsKeptUnreadTakesNoPlace(t *testing.T) {
 		}
 	}
 }
+
+// Whoever may make profiles may make many thousands; the controller must not
+// run out of memory for everybody.
+func TestManyProfilesTakeLittleMemory(t *testing.T) {
+	const nodes, profiles = 200, 3000
+	w := newTestWorld(t, nodes)
+	for n := range profiles {
+		w.addProfile(n, nil)
+	}
+	p := &planner{planOptions: planOptions{now: instant()}, world: w.world, plan: &plan{nodes: map[nodeState]int{}}}
+	p.gather()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	p.exclude()
+	runtime.ReadMemStats(&after)
+	if took, most := after.TotalAlloc-before.TotalAlloc, uint64(nodes+profiles)*256; took > most {
+		t.Errorf("who has a place takes %d bytes, want %d at most", took, most)
+	}
+}
