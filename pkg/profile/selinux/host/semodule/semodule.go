@@ -4,7 +4,7 @@
 // anywhere, the store has the old policy or the new one; what the kernel has
 // loaded may then be older than the store, which Reload mends.
 //
-// It is what a profile.Host of SELinux modules will stand on.
+// It is what the profile.Host of SELinux modules stands on.
 package semodule
 
 import (
@@ -69,7 +69,7 @@ type Options struct {
 	Time time.Duration
 }
 
-// Store is a policy store.
+// Store is a policy store. Two must not change one policy beside each other.
 type Store struct{ opts Options }
 
 // New returns the store of the host. It touches nothing yet.
@@ -97,6 +97,8 @@ type Listed struct {
 	Name string
 	// Checksum is "sha256:" and the hexadecimal sum of the module's CIL.
 	Checksum string
+	// Disabled is set where somebody keeps the module out of the policy.
+	Disabled bool
 }
 
 // Change is one transaction.
@@ -105,6 +107,9 @@ type Change struct {
 	Install []Module
 	// Remove takes modules away; those that are not there are left out.
 	Remove []string
+	// Enable lets disabled modules be in the policy again, also those that are
+	// installed with the same change.
+	Enable []string
 }
 
 // List returns the modules of Confine's priority, sorted by name.
@@ -121,7 +126,7 @@ func (s *Store) List(ctx context.Context) ([]Listed, error) {
 		if len(fields) < 4 || fields[0] != strconv.Itoa(s.opts.Priority) {
 			continue
 		}
-		found = append(found, Listed{Name: fields[1], Checksum: fields[len(fields)-1]})
+		found = append(found, Listed{Name: fields[1], Checksum: fields[len(fields)-1], Disabled: fields[3] == "disabled"})
 	}
 	slices.SortFunc(found, func(a, b Listed) int { return strings.Compare(a.Name, b.Name) })
 	return found, lines.Err()
@@ -134,10 +139,10 @@ func (s *Store) Commit(ctx context.Context, c Change) error {
 	if err != nil {
 		return err
 	}
-	if len(c.Install)+len(remove) == 0 {
+	if len(c.Install)+len(remove)+len(c.Enable) == 0 {
 		return nil
 	}
-	folder, err := os.MkdirTemp(filepath.Join("/", s.opts.HostRoot, "run"), "confine-semodule-")
+	folder, err := s.scratch()
 	if err != nil {
 		return err
 	}
@@ -156,8 +161,72 @@ func (s *Store) Commit(ctx context.Context, c Change) error {
 	for _, name := range remove {
 		args = append(args, "--remove="+name)
 	}
+	for _, name := range c.Enable {
+		if !usable(name) {
+			return fmt.Errorf("%q: %w", name, ErrName)
+		}
+		args = append(args, "--enable="+name)
+	}
 	_, err = s.run(ctx, strings.TrimPrefix(folder, s.opts.HostRoot), args...)
 	return err
+}
+
+// Extract returns the CIL of modules of Confine's priority, by name. One that
+// is not there is an error for all.
+func (s *Store) Extract(ctx context.Context, names []string) (map[string][]byte, error) {
+	found := map[string][]byte{}
+	if len(names) == 0 {
+		return found, nil
+	}
+	folder, err := s.scratch()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(folder) }()
+	args := []string{"--priority=" + strconv.Itoa(s.opts.Priority), "--cil"}
+	for _, name := range names {
+		if !usable(name) {
+			return nil, fmt.Errorf("%q: %w", name, ErrName)
+		}
+		args = append(args, "--extract="+name)
+	}
+	if _, err := s.run(ctx, strings.TrimPrefix(folder, s.opts.HostRoot), args...); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if found[name], err = os.ReadFile(filepath.Join(folder, name+".cil")); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// Supported says what is missing to run semodule here.
+func (s *Store) Supported() error {
+	if _, err := s.find(); err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("only root can change the policy store")
+	}
+	return nil
+}
+
+// scratch makes a folder for files that semodule reads or writes, and takes
+// away those of killed processes.
+func (s *Store) scratch() (string, error) {
+	const prefix = "confine-semodule-"
+	run := filepath.Join("/", s.opts.HostRoot, "run")
+	left, err := filepath.Glob(filepath.Join(run, prefix+"*"))
+	if err != nil {
+		return "", err
+	}
+	for _, folder := range left {
+		if err := os.RemoveAll(folder); err != nil {
+			return "", err
+		}
+	}
+	return os.MkdirTemp(run, prefix)
 }
 
 // present are those of the names that the store has.
