@@ -32,9 +32,9 @@ const (
 	answerTimeout   = 30 * time.Second
 	shutdownTimeout = 2 * time.Second
 	// listenAgain is how often an address is tried that is taken.
-	listenAgain = time.Second
-	maxHeaderBytes  = 16 << 10
-	maxScrapes      = 4
+	listenAgain    = time.Second
+	maxHeaderBytes = 16 << 10
+	maxScrapes     = 4
 
 	// pulledWell is the result of a pull that no reason stopped.
 	pulledWell = "Pulled"
