@@ -24,8 +24,8 @@ import (
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
-// real is the machine's own policy.
-type real struct {
+// ownPolicy is the machine's own policy.
+type ownPolicy struct {
 	*semodule.Store
 	selinuxfs
 }
@@ -34,7 +34,7 @@ const adminPriority = "400" // semodule(8)
 
 func onThisMachine(t *testing.T) policy {
 	t.Helper()
-	p := real{semodule.New(semodule.Options{}), selinuxfs{"/" + selinuxFolder}}
+	p := ownPolicy{semodule.New(semodule.Options{}), selinuxfs{"/" + selinuxFolder}}
 	empty := func() { must(t, p.empty(context.Background())) }
 	empty()
 	t.Cleanup(empty)
@@ -42,7 +42,7 @@ func onThisMachine(t *testing.T) policy {
 }
 
 // empty takes away all modules but the machine's base policy.
-func (p real) empty(ctx context.Context) error {
+func (p ownPolicy) empty(ctx context.Context) error {
 	out, err := exec.CommandContext(ctx, "semodule", "--list-modules=full").Output()
 	var args []string
 	for line := range strings.Lines(string(out)) {
@@ -70,7 +70,7 @@ func program(ctx context.Context, dir string, args ...string) error {
 	return nil
 }
 
-func (p real) commitUnloaded(ctx context.Context, c semodule.Change) error {
+func (p ownPolicy) commitUnloaded(ctx context.Context, c semodule.Change) error {
 	dir, err := os.MkdirTemp("", "modules-")
 	if err != nil {
 		return err
@@ -89,11 +89,11 @@ func (p real) commitUnloaded(ctx context.Context, c semodule.Change) error {
 	return program(ctx, dir, args...)
 }
 
-func (p real) disable(ctx context.Context, name string) error {
+func (p ownPolicy) disable(ctx context.Context, name string) error {
 	return program(ctx, "", "--disable="+name)
 }
 
-func (p real) hostModule(ctx context.Context, block string) error {
+func (p ownPolicy) hostModule(ctx context.Context, block string) error {
 	file := filepath.Join(os.TempDir(), block+".cil")
 	if err := os.WriteFile(file, blockWith(block, ""), 0o600); err != nil {
 		return err
@@ -223,7 +223,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		b.inForce(old)
 	}
-	must(t, os.Remove(full.Name()))
+	must(t, full.Truncate(0))
 	b.install(true, web)
 	b.inForce(old, web)
 	b.remove(true, web.Owner, old.Owner)
@@ -274,7 +274,7 @@ func TestProcessesAreConfined(t *testing.T) {
 	h, err := New(Options{Root: filepath.Join(t.TempDir(), "selinux"), HostRoot: "/proc/1/root"})
 	must(t, err)
 	must(t, h.Supported(t.Context()))
-	b := &bench{t, real{semodule.New(semodule.Options{}), selinuxfs{"/" + selinuxFolder}}, h}
+	b := &bench{t, ownPolicy{semodule.New(semodule.Options{}), selinuxfs{"/" + selinuxFolder}}, h}
 	for file, label := range map[string]string{"/srv/settings": "etc_t", "/srv/secret": "secret_t", "/srv/data": "container_file_t"} {
 		must(t, os.WriteFile(file, []byte("text\n"), 0o644))
 		must(t, unix.Setxattr(file, "security.selinux", []byte("system_u:object_r:"+label+":s0\x00"), 0))

@@ -5,14 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/confine-dev/confine/pkg/durable"
 	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/profiletest"
 	"github.com/confine-dev/confine/pkg/profile/selinux/host/semodule"
@@ -82,29 +78,6 @@ func open(o Options, p policy) (*Host, error) {
 	return h, nil
 }
 
-// machine is one for the suite.
-func machine(t *testing.T, p policy, kernelState func() map[string]string) profiletest.Machine {
-	t.Helper()
-	root := filepath.Join(t.TempDir(), "selinux")
-	return profiletest.Machine{
-		Open: func(before func() error) (profile.Host, error) {
-			o := Options{Root: root}
-			if before != nil {
-				o.Before = func(durable.Step) error { return before() }
-			}
-			if m, ok := p.(*memory); ok {
-				m.before = before
-			}
-			return open(o, p)
-		},
-		Unsupported: func() (profile.Host, error) {
-			return New(Options{Root: root, HostRoot: root})
-		},
-		State: func() (map[string]string, error) { return state(root, p, kernelState) },
-		Drift: drifts(p),
-	}
-}
-
 // drifts are what others do to the module or the kernel, by what it is.
 func drifts(p policy) map[string]func(profile.Installed) error {
 	ctx := context.Background()
@@ -149,24 +122,4 @@ func drifts(p policy) map[string]func(profile.Installed) error {
 
 func replace(cil []byte, old, replacement string) []byte {
 	return bytes.Replace(cil, []byte(old), []byte(replacement), 1)
-}
-
-// state renders the mark, the store and the kernel.
-func state(root string, p policy, kernelState func() map[string]string) (map[string]string, error) {
-	found := map[string]string{}
-	entries, err := os.ReadDir(root)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for _, e := range entries {
-		found["file "+e.Name()] = e.Type().String()
-	}
-	listed, err := p.List(context.Background())
-	for _, l := range listed {
-		found["module "+l.Name] = fmt.Sprintf("%s %v", l.Checksum, l.Disabled)
-	}
-	for name, what := range kernelState() {
-		found["kernel "+name] = what
-	}
-	return found, err
 }

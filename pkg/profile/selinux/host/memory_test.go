@@ -37,10 +37,6 @@ type module struct {
 	disabled bool
 }
 
-func newMemory() *memory {
-	return &memory{modules: map[string]module{}, types: map[string]string{}}
-}
-
 func (*memory) supported() error { return nil }
 
 func (*memory) Supported() error { return nil }

@@ -4,6 +4,7 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -321,5 +322,90 @@ func TestSupported(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(root, "usr/sbin/semodule"), nil, 0o755))
 	if err := h.Supported(t.Context()); (err == nil) != (os.Geteuid() == 0) {
 		t.Errorf("as user %d: %v", os.Geteuid(), err)
+	}
+}
+
+// otherwise is a policy of which one answer is false.
+type otherwise struct {
+	*memory
+	extract func(map[string][]byte)
+	deaf    bool
+}
+
+func (o otherwise) Extract(ctx context.Context, names []string) (map[string][]byte, error) {
+	found, err := o.memory.Extract(ctx, names)
+	if o.extract != nil {
+		o.extract(found)
+	}
+	return found, err
+}
+
+func (o otherwise) known(name string) (bool, error) {
+	if o.deaf {
+		return false, nil
+	}
+	return o.memory.known(name)
+}
+
+// TestStoreAndKernelAreBothAsked: what one of them has is not taken for both.
+func TestStoreAndKernelAreBothAsked(t *testing.T) {
+	web := unit(owner("shop", "web"), profiletest.First)
+	sharing := web
+	sharing.Owner = owner("store", "sharing")
+	name := moduleName(web.Owner)
+	for what, c := range map[string]struct {
+		damage func(m *memory)
+		unit   profile.Unit
+	}{
+		"the text of another is gone from the store": {func(m *memory) { delete(m.modules, name) }, sharing},
+		"disabled, and not loaded since":             {func(m *memory) { m.modules[name] = module{m.modules[name].cil, true} }, web},
+		"another comment in the store": {func(m *memory) {
+			m.modules[moduleName(sharing.Owner)] = module{replace(m.modules[moduleName(sharing.Owner)].cil, " 0 elsewhere", " 7 elsewhere"), false}
+		}, sharing},
+	} {
+		t.Run(what, func(t *testing.T) {
+			m := newMemory()
+			b := newBench(t, m)
+			b.install(true, web, sharing)
+			c.damage(m)
+			b.install(true, c.unit)
+			b.install(false, c.unit)
+			m.load()
+			in, err := b.h.Installed(t.Context())
+			must(t, err)
+			for _, i := range in {
+				if len(i.References) != 2 {
+					t.Errorf("%s has %q after a reload", i.Owner, i.References)
+				}
+			}
+		})
+	}
+}
+
+func TestTheKernelDoesNotFollow(t *testing.T) {
+	m := newMemory()
+	b := newBench(t, m)
+	b.h.kernel = otherwise{memory: m, deaf: true}
+	got := b.h.Install(t.Context(), []profile.Unit{unit(owner("shop", "web"), profiletest.First)})[0]
+	if !errors.Is(got.Err, reason.InstallFailed) || !got.Changed || !strings.Contains(got.Err.Error(), "the kernel does not have") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestWhatComesOutMustBeWhatIsListed: a module that changes between two answers
+// is nobody's.
+func TestWhatComesOutMustBeWhatIsListed(t *testing.T) {
+	m := newMemory()
+	b := newBench(t, m)
+	web := unit(owner("shop", "web"), profiletest.First)
+	b.install(true, web)
+	b.again()
+	b.h.store = otherwise{memory: m, extract: func(found map[string][]byte) {
+		found[moduleName(web.Owner)] = render(map[profile.Owner]*record{web.Owner: recordOf(t, unit(web.Owner, profiletest.Second))})[moduleName(web.Owner)]
+	}}
+	in, err := b.h.Installed(t.Context())
+	must(t, err)
+	if len(in) > 0 {
+		t.Errorf("listed %+v", in)
 	}
 }

@@ -260,7 +260,6 @@ func (w *work) missing(r *record) (string, error) {
 
 // commit makes planned the state of the store, in one transaction.
 func (w *work) commit(ctx context.Context, planned map[profile.Owner]*record, pending []*want) error {
-	resolve(planned)
 	modules := render(planned)
 	change := w.difference(modules, pending)
 	if err := w.setMark(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -213,7 +214,7 @@ func (s *Store) Supported() error {
 }
 
 // scratch makes a folder for files that semodule reads or writes, and takes
-// away those of killed processes.
+// away those of processes that were killed: no run takes that long.
 func (s *Store) scratch() (string, error) {
 	const prefix = "confine-semodule-"
 	run := filepath.Join("/", s.opts.HostRoot, "run")
@@ -222,7 +223,11 @@ func (s *Store) scratch() (string, error) {
 		return "", err
 	}
 	for _, folder := range left {
-		if err := os.RemoveAll(folder); err != nil {
+		info, err := os.Lstat(folder)
+		if err == nil && time.Since(info.ModTime()) > 2*s.opts.Time+time.Hour {
+			err = os.RemoveAll(folder)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // another may be faster
 			return "", err
 		}
 	}
@@ -245,55 +250,6 @@ func (s *Store) present(ctx context.Context, names []string) ([]string, error) {
 		}
 	}
 	return found, nil
-}
-
-// CommitGood makes as much of a change as compiles, and returns why the others
-// were left out, by name; err is about all that is not in either. Removals go
-// with the first transaction that succeeds. n modules of which one is broken
-// take about twice the logarithm of n transactions, and as a rule three: what
-// the compiler names is tried last.
-func (s *Store) CommitGood(ctx context.Context, c Change) (broken map[string]error, err error) {
-	broken = map[string]error{}
-	return broken, s.commitGood(ctx, c, broken)
-}
-
-func (s *Store) commitGood(ctx context.Context, c Change, broken map[string]error) error {
-	err := s.Commit(ctx, c)
-	refused, ok := errors.AsType[*Error](err)
-	if !ok {
-		return err
-	}
-	if len(c.Install) == 0 {
-		return err // a removal on which other policy depends
-	}
-	if len(c.Install) == 1 {
-		broken[c.Install[0].Name] = refused
-		if len(c.Remove) == 0 {
-			return nil
-		}
-		return s.Commit(ctx, Change{Remove: c.Remove})
-	}
-	first, last := c.Install[:len(c.Install)/2], c.Install[len(c.Install)/2:]
-	if named, others := split(c.Install, refused.Log); len(named) > 0 && len(others) > 0 {
-		first, last = others, named
-	}
-	if err := s.commitGood(ctx, Change{Install: first, Remove: c.Remove}, broken); err != nil {
-		return err
-	}
-	return s.commitGood(ctx, Change{Install: last}, broken)
-}
-
-// split tells the modules that a log speaks of from the others: messages give
-// the place as .../NAME/cil:LINE, or as a line of .../NAME/cil.
-func split(modules []Module, log string) (named, others []Module) {
-	for _, m := range modules {
-		if strings.Contains(log, "/"+m.Name+"/cil") {
-			named = append(named, m)
-		} else {
-			others = append(others, m)
-		}
-	}
-	return named, others
 }
 
 // Reload compiles nothing and hands the store's policy to the kernel again.

@@ -116,58 +116,10 @@ func TestInTheRootOfAnother(t *testing.T) {
 	}
 }
 
-func TestBrokenModulesAreLeftOut(t *testing.T) {
-	good, _ := modules(3)
-	unknownType := semodule.Module{Name: "confine_unknown", CIL: []byte("(block confine_shop_u (blockinherit container) (allow process nosuch_t (file (read))))\n")}
-	twice := semodule.Module{Name: "confine_twice", CIL: []byte("(block confine_shop_m0 (blockinherit container))\n")}
-	noCIL := semodule.Module{Name: "confine_text", CIL: []byte("this is (no CIL\n")}
-	for name, c := range map[string]struct {
-		install []semodule.Module
-		broken  []string
-	}{
-		"none":                  {good, nil},
-		"an unknown type":       {slices.Concat(good[:2], []semodule.Module{unknownType}, good[2:]), []string{"confine_unknown"}},
-		"a block for two":       {slices.Concat(good, []semodule.Module{twice}), []string{"confine_twice"}},
-		"two of them":           {slices.Concat([]semodule.Module{noCIL}, good, []semodule.Module{unknownType}), []string{"confine_text", "confine_unknown"}},
-		"nothing that compiles": {[]semodule.Module{noCIL, unknownType}, []string{"confine_text", "confine_unknown"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := emptied(t, semodule.Options{})
-			old := module(9)
-			must(t, s.Commit(t.Context(), semodule.Change{Install: []semodule.Module{old}}))
-			if err := s.Commit(t.Context(), semodule.Change{Install: c.install, Remove: []string{old.Name}}); (err == nil) != (len(c.broken) == 0) {
-				t.Errorf("whole or not at all: %v", err)
-			} else if err != nil {
-				wantListed(t, s, old)
-			}
-			broken, err := s.CommitGood(t.Context(), semodule.Change{Install: c.install, Remove: []string{old.Name}})
-			must(t, err)
-			var left []string
-			for name, why := range broken {
-				if refused, ok := errors.AsType[*semodule.Error](why); !ok || errors.Is(why, semodule.ErrBusy) || refused.Log == "" || refused.Summary == "" {
-					t.Errorf("%s: %v", name, why)
-				}
-				left = append(left, name)
-			}
-			slices.Sort(left)
-			if diff := cmp.Diff(c.broken, left); diff != "" {
-				t.Errorf("left out (-want +got):\n%s", diff)
-			}
-			var want []semodule.Module
-			for _, m := range c.install {
-				if !slices.Contains(c.broken, m.Name) {
-					want = append(want, m)
-				}
-			}
-			wantListed(t, s, want...)
-		})
-	}
-}
-
 // TestKilledInTheMiddle ends semodule at several points of its work: the store
 // has the module or has not, and the next change goes through.
 func TestKilledInTheMiddle(t *testing.T) {
-	const points = 6
+	const points = 3
 	s := emptied(t, semodule.Options{})
 	start := time.Now()
 	must(t, s.Commit(t.Context(), semodule.Change{Install: []semodule.Module{module(0)}}))
