@@ -25,7 +25,9 @@ CLUSTER_TOOLS := $(addprefix kube/,kube-controller-manager kube-scheduler kubele
 PKGS ?= ./...
 ARGS ?=
 # Packages of `make test-e2e`, whose tests have the build tag e2e.
-E2E_PKGS ?= ./test/kube/cluster/...
+E2E_PKGS ?= ./test/kube/cluster/... ./test/e2e/...
+# The image that nodes of this machine run.
+NODE_IMAGE = $(MAKE) image IMAGE_ARCHES=$$(go env GOHOSTARCH)
 # Which checks of `make verify`; none named means all.
 CHECKS ?=
 FUZZTIME ?= 10s
@@ -74,8 +76,10 @@ test-interop: test-deps tools ## Run only the tests against real oras, cosign an
 
 .PHONY: test-e2e
 test-e2e: test-deps tools-cluster ## Run the tests on clusters of real nodes, as root
+	@$(NODE_IMAGE)
+	@$(TOOL) registry >/dev/null
 	go vet -tags $(TAGS),e2e $(E2E_PKGS)
-	go test -tags $(TAGS),e2e -json -count 1 -p 1 -timeout 60m $(ARGS) $(E2E_PKGS) | go run ./test/tools/cmd/testsum
+	go test -tags $(TAGS),e2e -json -count 1 -p 1 -timeout 60m $(ARGS) $(E2E_PKGS) | go run ./test/tools/cmd/testsum -slow 2s
 
 .PHONY: race
 race: test-deps tools ## Run all tests under the race detector
@@ -125,10 +129,10 @@ image: ## Build the container image bin/confine-image.tar, an OCI archive
 	  -out bin/confine-image.tar $(foreach arch,$(IMAGE_ARCHES),$(arch)=bin/image/$(arch))
 
 .PHONY: cluster
-cluster: tools-cluster ## Run a cluster of three real nodes on this machine, as root
-	@go run ./test/kube/cmd/cluster up 3
-	@echo 'use it:  go run ./test/kube/cmd/cluster kubectl get nodes   (and status, node-kill N, node-boot N)'
-	@echo 'end it:  make cluster-down'
+cluster: tools-cluster ## Run three real nodes with Confine and examples/cluster, as root
+	@$(NODE_IMAGE)
+	@$(TOOL) registry >/dev/null
+	@go run ./test/e2e/cmd/cluster
 
 .PHONY: cluster-down
 cluster-down: ## End that cluster and remove all that it left

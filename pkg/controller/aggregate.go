@@ -3,6 +3,7 @@ package controller
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -216,26 +217,35 @@ func (s summary) failure(i int) (v1alpha1.NodeFailure, bool) {
 }
 
 // references are how pods name the payloads of the effective digest: what the
-// nodes that have it say, else what was known before.
+// nodes that have it say, else what was known before. What most nodes say comes
+// first, so that no single one crowds it out.
 func (s summary) references(old *v1alpha1.SecurityProfileStatus) []v1alpha1.PayloadReference {
 	effective := s.out.Status.EffectiveArtifact
-	seen := map[string]bool{}
-	var found []v1alpha1.PayloadReference
+	said := map[string]int{}
 	for i, r := range s.reports {
-		if r == nil || r.kinds == "" || seen[r.kinds] || s.nodes[i].Assigned != effective || s.nodes[i].Verdict != rollout.Ready {
-			continue
+		if r != nil && r.kinds != "" && s.nodes[i].Assigned == effective && s.nodes[i].Verdict == rollout.Ready {
+			said[r.kinds]++
 		}
-		seen[r.kinds] = true
-		found = append(found, decodeKinds(r.kinds)...)
 	}
-	if len(found) == 0 {
+	if len(said) == 0 {
 		return old.References
+	}
+	var found []v1alpha1.PayloadReference
+	seen := map[v1alpha1.PayloadReference]bool{}
+	for _, kinds := range slices.SortedFunc(maps.Keys(said), func(a, b string) int {
+		return cmp.Or(cmp.Compare(said[b], said[a]), strings.Compare(a, b))
+	}) {
+		for _, r := range decodeKinds(kinds) {
+			if !seen[r] && len(found) < maxReferences {
+				seen[r] = true
+				found = append(found, r)
+			}
+		}
 	}
 	slices.SortFunc(found, func(a, b v1alpha1.PayloadReference) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name))
 	})
-	found = slices.Compact(found)
-	return found[:min(len(found), maxReferences)]
+	return found
 }
 
 // wordOf returns the report's reason; a refusal always has one.

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
@@ -225,11 +226,16 @@ func fromSeconds(s int64) metav1.Time {
 }
 
 // encodeKinds writes the references of kinds as one string: most nodes report
-// the same, and one string is kept once.
+// the same, and one string is kept once. What no pod could write is left out:
+// the API takes any character in a report, and one node's must not end up where
+// it separates, or on a terminal.
 func encodeKinds(kinds []v1alpha1.KindReport) string {
 	var b strings.Builder
 	for _, kind := range kinds {
 		for _, name := range kind.References {
+			if strings.ContainsFunc(name, unprintable) {
+				continue
+			}
 			b.WriteString(kind.Name)
 			b.WriteByte(0)
 			b.WriteString(name)
@@ -238,6 +244,8 @@ func encodeKinds(kinds []v1alpha1.KindReport) string {
 	}
 	return b.String()
 }
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 // decodeKinds reads what encodeKinds wrote.
 func decodeKinds(encoded string) []v1alpha1.PayloadReference {

@@ -31,6 +31,7 @@ const (
 	DefaultNamespace = "confine-system"
 	DefaultAgents    = "app.kubernetes.io/name=confine,app.kubernetes.io/component=agent"
 	DefaultLinger    = 250 * time.Millisecond
+	lingers          = 12 // at most: 3 s
 	DefaultInterval  = time.Second
 	// LeaseName is the name of the lease that the active controller holds.
 	LeaseName = "confine-controller"
@@ -66,9 +67,9 @@ type Options struct {
 	// Registry takes the controller's metrics; nil means one of its own. What
 	// MetricsAddress serves is controller-runtime's registry.
 	Registry prometheus.Registerer
-	// Linger is how long to wait for further changes after the first, and
-	// Interval the least time from one pass to the next. Zero means the
-	// defaults.
+	// Linger is how long nothing must have changed before a pass, though
+	// changes put it off by a few lingers at most; Interval is the least time
+	// from one pass to the next. Zero means the defaults.
 	Linger, Interval time.Duration
 	// Log receives what happens; nil means nowhere.
 	Log *slog.Logger
@@ -293,12 +294,8 @@ func (c *Controller) work(ctx context.Context) error {
 		case <-timer.C:
 		case <-c.changes:
 		}
-		if !sleep(ctx, max(c.opts.Linger, time.Until(last.Add(c.opts.Interval)))) {
+		if !c.gather(ctx, last.Add(c.opts.Interval)) {
 			return nil
-		}
-		select { // what came while lingering is part of this pass
-		case <-c.changes:
-		default:
 		}
 		last = time.Now()
 		c.busySince.Store(last.Unix())
@@ -319,14 +316,32 @@ func (c *Controller) work(ctx context.Context) error {
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
+// gather waits until nothing has changed for the linger, for a few lingers at
+// most, and until earliest: profiles that are applied together, one after the
+// other, then cost a node one write. It returns false once ctx has ended.
+func (c *Controller) gather(ctx context.Context, earliest time.Time) bool {
+	latest := time.Now().Add(lingers * c.opts.Linger)
+	timer := time.NewTimer(c.opts.Linger)
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-c.changes:
+			until := time.Now().Add(c.opts.Linger)
+			if until.After(latest) {
+				until = latest
+			}
+			if until.Before(earliest) {
+				until = earliest
+			}
+			timer.Reset(time.Until(until))
+		case now := <-timer.C:
+			if !now.Before(earliest) {
+				return true
+			}
+			timer.Reset(earliest.Sub(now))
+		}
 	}
 }
 

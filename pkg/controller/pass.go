@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -23,29 +24,25 @@ type runner struct {
 // though nothing changes; zero means never.
 func (r *runner) pass(ctx context.Context) (time.Time, error) {
 	began := time.Now()
-	p, err := r.plan(ctx, planOptions{now: r.now()})
+	p, unread := r.plan(ctx, planOptions{now: r.now()})
 	r.metrics.observe(p, time.Since(began))
-	if err != nil {
-		return p.next, err
-	}
 	frozen, early := r.writeStatuses(ctx, p.statuses, true)
 	if len(frozen) > 0 {
 		// What could not be written down is not acted upon.
-		if p, err = r.plan(ctx, planOptions{now: r.now(), frozen: frozen}); err != nil {
-			return p.next, errors.Join(early, err)
-		}
+		p, unread = r.plan(ctx, planOptions{now: r.now(), frozen: frozen})
 	}
 	shares := summed(inParallel(ctx, p.shares, r.writer.share))
 	_, late := r.writeStatuses(ctx, p.statuses, false)
 	if len(p.shares)+len(p.statuses) > 0 {
 		r.log.Debug("passed", "nodes", len(p.shares), "profiles", len(p.statuses), "took", time.Since(began))
 	}
-	return p.next, errors.Join(early, shares, late)
+	return p.next, errors.Join(unread, early, shares, late)
 }
 
 // plan makes a plan that takes nothing from a node because SecurityProfiles
 // cannot be read: that of all profiles that are gone, only as long as there is
-// a resource to be gone from.
+// a resource to be gone from. The error says that this cannot be told; the plan
+// is good all the same.
 func (r *runner) plan(ctx context.Context, o planOptions) (*plan, error) {
 	p := r.world.makePlan(o)
 	if !p.orphans {
@@ -55,7 +52,11 @@ func (r *runner) plan(ctx context.Context, o planOptions) (*plan, error) {
 	if served {
 		return p, nil
 	}
-	r.log.Warn("SecurityProfiles are gone because their CustomResourceDefinition is: nodes keep what they have", "definition", profileCRD, "error", err)
+	if err != nil {
+		err = fmt.Errorf("SecurityProfiles are gone, and whether their CustomResourceDefinition %s is cannot be read; nodes keep them: %w", profileCRD, err)
+	} else {
+		r.log.Warn("SecurityProfiles are gone because their CustomResourceDefinition is: nodes keep what they have", "definition", profileCRD)
+	}
 	o.keepOrphans = true
 	return r.world.makePlan(o), err
 }

@@ -58,8 +58,8 @@ type member struct {
 	node     *nodeInfo
 	share    *share
 	eligible bool
-	// excluded are the profiles that are too many for this node.
-	excluded map[*profileInfo]bool
+	// youngest is the age rank up to which profiles have a place on this node.
+	youngest int
 	desired  []assignment
 	// nextAssigned and nextReport are how far the lists of share are read:
 	// profiles come in the order of their keys, as the lists are.
@@ -73,6 +73,8 @@ type planner struct {
 	members  []member
 	profiles []*profileInfo
 	plan     *plan
+	// ranks are the profiles' places by age; nil where all have room.
+	ranks map[*profileInfo]int
 	// of the profile at hand
 	indices []int
 	reports []*report
@@ -118,28 +120,33 @@ func (p *planner) gather() {
 }
 
 // exclude finds, for nodes that too many profiles select, the youngest ones
-// above the limit.
+// above the limit. Anybody may make many profiles, so what is kept for that
+// grows with nodes and profiles, not with both multiplied.
 func (p *planner) exclude() {
+	for i := range p.members {
+		p.members[i].youngest = len(p.profiles)
+	}
 	if len(p.profiles) <= v1alpha1.MaxNodeProfiles {
 		return
 	}
 	byAge := slices.SortedFunc(slices.Values(p.profiles), func(a, b *profileInfo) int {
 		return cmp.Or(a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time), strings.Compare(a.key, b.key))
 	})
+	p.ranks = make(map[*profileInfo]int, len(byAge))
+	for rank, profile := range byAge {
+		p.ranks[profile] = rank
+	}
 	for i := range p.members {
 		m := &p.members[i]
 		room := v1alpha1.MaxNodeProfiles
-		for _, profile := range byAge {
+		for rank, profile := range byAge {
 			if !profile.selects(m.node, m.has(profile.key)) {
 				continue
 			}
-			if room--; room >= 0 {
-				continue
+			if room--; room == 0 {
+				m.youngest = rank
+				break
 			}
-			if m.excluded == nil {
-				m.excluded = map[*profileInfo]bool{}
-			}
-			m.excluded[profile] = true
 		}
 	}
 }
@@ -158,7 +165,7 @@ func (p *planner) decide(profile *profileInfo) {
 		if !profile.selects(m.node, assigned != nil) {
 			continue
 		}
-		node := rollout.Node{Name: m.node.Name, Eligible: m.eligible, Canary: profile.isCanary(m.node), Excluded: m.excluded[profile]}
+		node := rollout.Node{Name: m.node.Name, Eligible: m.eligible, Canary: profile.isCanary(m.node), Excluded: p.ranks[profile] > m.youngest}
 		if assigned != nil {
 			node.Assigned = assigned.artifact
 			reported = matching(reported, assigned)
@@ -247,15 +254,23 @@ func (p *planner) finish(m *member) {
 		}
 	}
 	slices.SortFunc(m.desired, func(a, b assignment) int { return strings.Compare(a.key, b.key) })
-	if len(m.desired) > v1alpha1.MaxNodeProfiles {
-		m.desired = m.desired[:v1alpha1.MaxNodeProfiles]
-	}
+	m.fit()
 	releases, urgent := p.releases(m)
 	s := m.share
 	if !urgent && s.UID != "" && s.ownerUID == string(m.node.UID) && slices.Equal(s.assigned, m.desired) {
 		return
 	}
 	p.plan.shares = append(p.plan.shares, shareWrite{node: m.node.Name, nodeUID: m.node.UID, assigned: m.desired, releases: releases})
+}
+
+// fit keeps within the limit of a node what it has, before anything new: what is
+// only kept because it cannot be read takes no other's place.
+func (m *member) fit() {
+	for i := len(m.desired) - 1; i >= 0 && len(m.desired) > v1alpha1.MaxNodeProfiles; i-- {
+		if !m.has(m.desired[i].key) {
+			m.desired = slices.Delete(m.desired, i, i+1)
+		}
+	}
 }
 
 // releases returns what the node may remove, and whether that is worth a write

@@ -395,3 +395,45 @@ func BenchmarkPlan(b *testing.B) {
 		})
 	}
 }
+
+// Profiles that are kept only because it cannot be read whether they are gone
+// take no place of one that a node has.
+func TestWhatIsKeptUnreadTakesNoPlace(t *testing.T) {
+	w := newTestWorld(t, 1)
+	for n := range v1alpha1.MaxNodeProfiles {
+		w.addProfile(n, nil)
+	}
+	w.settle(installed)
+	gone := w.profiles[profileKey("web", "profile-100")].object
+	w.dropProfile(gone)
+	w.addProfile(0, func(p *v1alpha1.SecurityProfile) { p.Name, p.UID = "a-new-one", "new" })
+	for _, s := range w.makePlan(planOptions{now: instant(), keepOrphans: true}).shares {
+		if len(s.assigned) != v1alpha1.MaxNodeProfiles {
+			t.Errorf("%d are assigned", len(s.assigned))
+		}
+		for _, a := range s.assigned {
+			if a.key == profileKey("web", "a-new-one") {
+				t.Error("the new one has the place of another")
+			}
+		}
+	}
+}
+
+// Whoever may make profiles may make many thousands; the controller must not
+// run out of memory for everybody.
+func TestManyProfilesTakeLittleMemory(t *testing.T) {
+	const nodes, profiles = 200, 3000
+	w := newTestWorld(t, nodes)
+	for n := range profiles {
+		w.addProfile(n, nil)
+	}
+	p := &planner{planOptions: planOptions{now: instant()}, world: w.world, plan: &plan{nodes: map[nodeState]int{}}}
+	p.gather()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	p.exclude()
+	runtime.ReadMemStats(&after)
+	if took, most := after.TotalAlloc-before.TotalAlloc, uint64(nodes+profiles)*256; took > most {
+		t.Errorf("who has a place takes %d bytes, want %d at most", took, most)
+	}
+}

@@ -38,10 +38,10 @@ func CheckMakeTargets(fsys fs.FS) ([]Violation, error) {
 		return nil, err
 	}
 	exists := map[string]bool{}
-	for _, match := range regexp.MustCompile(`(?m)^([a-z][a-z-]*):`).FindAllStringSubmatch(string(makefile), -1) {
+	for _, match := range regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`).FindAllStringSubmatch(string(makefile), -1) {
 		exists[match[1]] = true
 	}
-	return checkWords(fsys, regexp.MustCompile("(?:`|\\$ )make ([a-z][a-z-]*)"), func(word string) string {
+	return checkWords(fsys, regexp.MustCompile("(?:`|\\$ )make ([a-z][a-z0-9-]*)"), func(word string) string {
 		if exists[word] {
 			return ""
 		}

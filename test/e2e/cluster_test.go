@@ -34,6 +34,7 @@ const (
 func scenarios() []scenario {
 	return []scenario{
 		{"a pod is denied the syscall", podIsDenied},
+		{"the examples work", examplesWork},
 		{"a new digest goes out in waves", newDigestInWaves},
 		{"a failed canary pauses the rollout", failedCanaryPauses},
 		{"a failed canary rolls back", failedCanaryRollsBack},

@@ -3,10 +3,16 @@
 package e2e_test
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/confine-dev/confine/api/v1alpha1"
 	"github.com/confine-dev/confine/test/e2e/lab"
@@ -53,3 +59,32 @@ func (s *scene) commandLineTells(artifact string) {
 
 // squeeze makes one space of any white space.
 func squeeze(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// examplesWork applies examples/cluster as `make cluster` does.
+func examplesWork(s *scene) {
+	web := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "web"}}
+	s.t.Cleanup(func() {
+		in, now := client.InNamespace(web.Name), client.GracePeriodSeconds(0)
+		s.report(errors.Join(
+			s.Client.DeleteAllOf(s.lasting(), &appsv1.Deployment{}, in),
+			s.Client.DeleteAllOf(s.lasting(), &corev1.Pod{}, in, now),
+			client.IgnoreNotFound(s.Client.Delete(s.lasting(), web)),
+		))
+	})
+	// A minute is for people to watch.
+	s.must(s.ApplyExamples(s.ctx(), "soakSeconds: 60", "soakSeconds: 1"))
+	s.eventually("the example to run", func() error {
+		var worker appsv1.Deployment
+		if err := s.get(web.Name, "worker", &worker); err != nil {
+			return err
+		}
+		if worker.Status.AvailableReplicas != *worker.Spec.Replicas {
+			return fmt.Errorf("%+v", worker.Status)
+		}
+		return nil
+	})
+	out, err := s.Kubectl(s.ctx(), "--namespace="+web.Name, "exec", "deployment/worker", "--", "mkdir", "/tmp/made")
+	if err == nil || !strings.Contains(err.Error(), "Operation not permitted") {
+		s.t.Errorf("mkdir under the example: %v\n%s", err, out)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/confine-dev/confine/api/v1alpha1"
 	"github.com/confine-dev/confine/test/e2e/lab"
@@ -55,8 +56,10 @@ func poweredOffInMidInstall(s *scene) {
 func (s *scene) powerOn(n int) {
 	up, err := s.isUp(n)
 	if err == nil && !up {
+		began := time.Now()
 		// Also after the test's end.
 		err = errors.Join(s.Cluster.BootNode(s.lasting(), n), s.Cluster.WaitForNode(s.lasting(), n))
+		s.t.Logf("%s booted after %.1f s", cluster.NodeName(n), time.Since(began).Seconds())
 	}
 	if err != nil {
 		s.t.Errorf("%s: %v", cluster.NodeName(n), err)

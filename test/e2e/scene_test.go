@@ -30,6 +30,8 @@ const (
 	// ends when its condition holds.
 	patience     = 2 * time.Minute
 	pollInterval = 100 * time.Millisecond
+	// worthTelling is from when on a wait shows in the log.
+	worthTelling = 5 * time.Second
 	// promptly is how soon a node that cannot comply says why.
 	promptly = 10 * time.Second
 )
@@ -91,7 +93,17 @@ func (s *scene) must(err error) {
 // eventually waits until check has nothing to say against it.
 func (s *scene) eventually(what string, check func() error) {
 	s.t.Helper()
-	s.must(wait(s.ctx(), what, check))
+	s.must(s.wait(s.ctx(), what, check))
+}
+
+func (s *scene) wait(ctx context.Context, what string, check func() error) error {
+	s.t.Helper()
+	began := time.Now()
+	err := wait(ctx, what, check)
+	if took := time.Since(began); took > worthTelling {
+		s.t.Logf("waited %.1f s for %s", took.Seconds(), what)
+	}
+	return err
 }
 
 func wait(ctx context.Context, what string, check func() error) error {
@@ -136,7 +148,7 @@ func (s *scene) clean() {
 		s.Client.DeleteAllOf(ctx, &v1alpha1.SecurityProfile{}, client.InNamespace(s.namespace)),
 		s.deleteNamespaces(ctx),
 	)
-	err = errors.Join(err, wait(ctx, "the nodes to be empty", func() error { return s.nodesAreEmpty(ctx) }))
+	err = errors.Join(err, s.wait(ctx, "the nodes to be empty", func() error { return s.nodesAreEmpty(ctx) }))
 	err = errors.Join(err, s.Client.DeleteAllOf(ctx, &v1alpha1.TrustPolicy{}))
 	if err != nil {
 		s.t.Errorf("cleaning up: %v", err)

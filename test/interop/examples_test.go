@@ -7,7 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
 	"github.com/confine-dev/confine/pkg/node/intent"
+	"github.com/confine-dev/confine/pkg/podref"
 )
 
 // Every file of examples/ is read by what it is for. A file of another kind is
@@ -18,6 +23,7 @@ func TestEveryExampleIsRead(t *testing.T) {
 		"profiles":  lintsClean,
 		"trust":     readsAsPolicy,
 		"manifests": readsAsProfile,
+		"cluster":   appliesToAClusterOrExplains,
 		"ci":        parsesAsShell,
 		".":         namesWhatIsThere,
 	}
@@ -77,6 +83,59 @@ func readsAsProfile(t *testing.T, path string) {
 	desired := intent.DecodeProfiles(path, data)
 	if !desired.Complete || len(desired.Invalid) > 0 || len(desired.Profiles) == 0 {
 		t.Errorf("decoded as %+v", desired)
+	}
+}
+
+// appliesToAClusterOrExplains reads the manifests by their names. That an API
+// server takes them is tested in test/deploy and test/api.
+func appliesToAClusterOrExplains(t *testing.T, path string) {
+	t.Helper()
+	switch name := filepath.Base(path); {
+	case strings.HasSuffix(name, "-trust.yaml"):
+		readsAsPolicy(t, path)
+	case strings.HasSuffix(name, "-profile.yaml"):
+		readsAsProfile(t, path)
+	case strings.HasSuffix(name, "-namespace.yaml"):
+		readsAs(t, path, &corev1.Namespace{})
+	case strings.HasSuffix(name, "-deployment.yaml"):
+		var deployment appsv1.Deployment
+		readsAs(t, path, &deployment)
+		if len(podref.References(&deployment.Spec.Template.Spec, deployment.Spec.Template.Annotations)) == 0 {
+			t.Error("its pods name no profile")
+		}
+	case name == "README.md":
+		namesItsFolder(t, path)
+	default:
+		t.Error("no test knows what this file is for")
+	}
+}
+
+func readsAs(t *testing.T, path string, object any) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.UnmarshalStrict(data, object); err != nil {
+		t.Error(err)
+	}
+}
+
+// namesItsFolder holds a README to the files beside it.
+func namesItsFolder(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if entry.Name() != filepath.Base(path) && !strings.Contains(string(data), entry.Name()) {
+			t.Errorf("%s does not name %s", path, entry.Name())
+		}
 	}
 }
 

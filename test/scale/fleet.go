@@ -11,6 +11,7 @@ import (
 
 	"github.com/confine-dev/confine/pkg/artifact"
 	"github.com/confine-dev/confine/pkg/artifact/registry"
+	"github.com/confine-dev/confine/pkg/artifact/trust"
 	"github.com/confine-dev/confine/pkg/node/agent"
 	"github.com/confine-dev/confine/pkg/node/cluster"
 	"github.com/confine-dev/confine/pkg/profile"
@@ -44,7 +45,10 @@ func startFleet(ctx context.Context, config *rest.Config, dir string, nodes int)
 	}
 	f := &fleet{}
 	ctx, f.stop = context.WithCancel(ctx)
-	puller := artifact.NewPuller(artifact.PullerOptions{Kinds: kinds.All(compile.Resolver())})
+	puller := inTurns{
+		Puller: artifact.NewPuller(artifact.PullerOptions{Kinds: kinds.All(compile.Resolver())}),
+		places: make(chan struct{}, pullsAtOnce),
+	}
 	for i := range nodes {
 		name := nodeName(i)
 		root := filepath.Join(dir, name)
@@ -58,7 +62,7 @@ func startFleet(ctx context.Context, config *rest.Config, dir string, nodes int)
 		}
 		a, err := agent.New(agent.Options{
 			Root: root, Source: source, Changes: source.Changes(), Reported: source.Report,
-			Hosts: []profile.Host{timedHost{seccomp, f}}, Remote: remote,
+			Hosts: []profile.Host{timedHost{seccomp, f}}, Remote: remote, Resync: time.Hour,
 			FreeMemory: func() {}, // one process holds them all
 		})
 		if err != nil {
@@ -94,6 +98,27 @@ func (f *fleet) take() []time.Time {
 	taken := f.installed
 	f.installed = nil
 	return taken
+}
+
+// pullsAtOnce bounds the pulls of the whole fleet: real nodes have processors of
+// their own, these share one machine with the API server.
+const pullsAtOnce = 4
+
+// inTurns is the real puller, a few pulls at a time.
+type inTurns struct {
+	agent.Puller
+	places chan struct{}
+}
+
+// Pull waits for its turn.
+func (p inTurns) Pull(ctx context.Context, from artifact.Fetcher, policies *trust.Policies, req artifact.Request) (*artifact.Artifact, error) {
+	select {
+	case p.places <- struct{}{}:
+		defer func() { <-p.places }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return p.Puller.Pull(ctx, from, policies, req)
 }
 
 // timedHost is the real host that says when something came into force.

@@ -68,10 +68,10 @@ func (s *site) measure(ctx context.Context, b batch) error {
 
 // want makes or changes one SecurityProfile.
 func (s *site) want(ctx context.Context, b batch, i int) error {
-	wave := intstr.FromString(b.wave)
+	wave, patience := intstr.FromString(b.wave), int32(3600) // one machine is slower than a fleet
 	wanted := &v1alpha1.SecurityProfile{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("p%d", i)}}
 	wanted.Spec = v1alpha1.SecurityProfileSpec{
-		Artifact: s.artifacts[b.artifact][i].String(), Rollout: &v1alpha1.Rollout{MaxConcurrent: &wave},
+		Artifact: s.artifacts[b.artifact][i].String(), Rollout: &v1alpha1.Rollout{MaxConcurrent: &wave, ProgressDeadlineSeconds: &patience},
 	}
 	err := s.api.Create(ctx, wanted)
 	if !apierrors.IsAlreadyExists(err) {
@@ -96,7 +96,7 @@ func (s *site) rolledOut(ctx context.Context, b batch) (bool, error) {
 			continue
 		}
 		if p.Status.Rollout.Stopped != "" {
-			return false, fmt.Errorf("%s: %s: %+v", p.Name, p.Status.Rollout.Stopped, p.Status.Failures)
+			return false, fmt.Errorf("%w: %s: %s: %+v", errStopped, p.Name, p.Status.Rollout.Stopped, p.Status.Failures)
 		}
 		if p.Status.Rollout.EffectiveDigest != "" && strings.HasSuffix(p.Spec.Artifact, p.Status.Rollout.EffectiveDigest) && int(p.Status.Nodes.Ready) == s.nodes {
 			done++

@@ -229,19 +229,23 @@ func (s *site) startFleet(ctx context.Context) error {
 	return err
 }
 
+// errStopped: it makes no sense to wait longer.
+var errStopped = errors.New("a rollout stopped")
+
 // until asks again until done, and names what it waited for where the
 // controller ended meanwhile.
 func (s *site) until(ctx context.Context, what string, done func() (bool, error)) error {
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		ok, err := done()
-		if err != nil || ok {
+		if ok || errors.Is(err, errStopped) {
 			return err
 		}
+		// Another error is one of an API server that has too much to do.
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w\n%s", what, ctx.Err(), s.lastLog())
+			return fmt.Errorf("waiting for %s: %w\n%s", what, errors.Join(ctx.Err(), err), s.lastLog())
 		case <-tick.C:
 		}
 		if err := s.controller.Process.Signal(syscall.Signal(0)); err != nil {

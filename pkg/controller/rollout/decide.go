@@ -260,16 +260,22 @@ func (d *decision) soaked(canaries int, youngest int64) bool {
 	return true
 }
 
-// wave fills the free places with the nodes whose turn it is.
+// wave fills the free places with the nodes whose turn it is, once half of
+// them are free: with each profile filling each place at once, a fleet would be
+// written for every single report.
 func (d *decision) wave() {
+	d.say(true, v1alpha1.ReasonRollingOut, "%d of %d available nodes are ready", d.tally.ready, d.tally.eligible)
+	free := d.set.maxConcurrent - int(d.tally.pending)
+	if 2*free < d.set.maxConcurrent {
+		return
+	}
 	var candidates []int
 	for i, n := range d.in.Nodes {
 		if n.Eligible && !n.Excluded && n.Assigned != d.in.Target {
 			candidates = append(candidates, i)
 		}
 	}
-	d.giveNext(candidates, d.set.maxConcurrent-int(d.tally.pending))
-	d.say(true, v1alpha1.ReasonRollingOut, "%d of %d available nodes are ready", d.tally.ready, d.tally.eligible)
+	d.giveNext(candidates, free)
 }
 
 // giveNext assigns the target to the first so many of the candidates in turn.
@@ -363,6 +369,11 @@ func (d *decision) giveAll(artifact string) {
 // remember puts the target first in the history.
 func (d *decision) remember() {
 	entry := v1alpha1.HistoryEntry{Artifact: d.in.Target, CompletedAt: *stamp(d.in.Now)}
+	// The clock was set back, or another controller's is behind: it would never
+	// count as completed.
+	if started := d.out.Status.StartedAt; started != nil && started.After(entry.CompletedAt.Time) {
+		entry.CompletedAt = *started
+	}
 	history := []v1alpha1.HistoryEntry{entry}
 	for i, old := range d.in.History {
 		if (i > 0 || old.Artifact != d.in.Target) && len(history) < MaxHistory {

@@ -111,6 +111,10 @@ func TestDecide(t *testing.T) {
 			nodes: "a t+, b -?, c -?, d -?", status: running(), spec: &v1alpha1.Rollout{MaxConcurrent: number(2)},
 			want: decided{Assign: "ttt-", Reason: "RollingOut", Progressing: true, Effective: "t", Next: 10 * time.Minute},
 		},
+		"places are filled again when half of them are free": {
+			nodes: "a t?, b t+, c t?, d -?, e -?", status: running(), spec: &v1alpha1.Rollout{MaxConcurrent: number(3)}, ready: 1,
+			want: decided{Assign: "ttt--", Reason: "RollingOut", Progressing: true, Effective: "t", Next: 9 * time.Minute},
+		},
 		"what is not available is passed over": {
 			nodes: "a -?~, b -?, c -?~", spec: &v1alpha1.Rollout{MaxConcurrent: number(3)},
 			want: decided{Assign: "-t-", Reason: "RollingOut", Progressing: true, Effective: "t", Next: 10 * time.Minute},

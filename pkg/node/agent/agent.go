@@ -90,7 +90,8 @@ type Options struct {
 	// Resync is how often folders are read and hosts repaired although nothing
 	// said that they changed; zero means five minutes.
 	Resync time.Duration
-	// Pulls bounds the artifacts pulled at one time; zero means 8.
+	// Pulls bounds the artifacts pulled from one registry at one time, and one
+	// more is pulled from others; zero means 8.
 	Pulls int
 	// PullTimeout bounds one pull; zero means five minutes.
 	PullTimeout time.Duration
@@ -188,7 +189,7 @@ type Agent struct {
 	once    bool
 	results chan pulled
 	// pulls and keeps are the turns taken at the network and at the store.
-	pulls    chan struct{}
+	pulls    *turns
 	keeps    chan struct{}
 	workers  sync.WaitGroup
 	report   status.Report
@@ -230,7 +231,7 @@ func New(opts Options) (*Agent, error) {
 		inflight: map[unit.Source]bool{},
 		fetched:  map[unit.Source]bool{},
 		results:  make(chan pulled, max(started, opts.Pulls)),
-		pulls:    make(chan struct{}, opts.Pulls),
+		pulls:    newTurns(opts.Pulls),
 		keeps:    make(chan struct{}, keeping),
 	}
 	if err := a.open(); err != nil {

@@ -120,9 +120,14 @@ func (a *Agent) keepable(ctx context.Context, key journal.Key, r unit.Revision) 
 // host is changed. Where that cannot be written, nothing new is installed.
 func (a *Agent) announce(p *pass, todo []work) []work {
 	var ready, fresh []work
+	places := a.places()
 	for _, w := range todo {
 		if w.repair {
 			ready = append(ready, w)
+			continue
+		}
+		if err := places.take(w.key); err != nil {
+			a.fail(w, err)
 			continue
 		}
 		if len(w.revision.Retained) > 0 {

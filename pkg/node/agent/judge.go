@@ -208,10 +208,11 @@ func (a *Agent) startPull(ctx context.Context, key judgeKey) {
 // pull has a turn at the network and then one at the store: while verified
 // artifacts wait for the disk together, others are pulled.
 func (a *Agent) pull(ctx context.Context, trusted Trust, key judgeKey) (*content, error) {
-	if err := enter(ctx, a.pulls); err != nil {
+	host := key.source.Repository.Host
+	if err := a.pulls.enter(ctx, host); err != nil {
 		return nil, err
 	}
-	leave := sync.OnceFunc(func() { <-a.pulls })
+	leave := sync.OnceFunc(func() { a.pulls.leave(host) })
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, a.opts.PullTimeout)
 	defer cancel()
@@ -237,8 +238,12 @@ func enter(ctx context.Context, turns chan struct{}) error {
 	case turns <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return reason.New(reason.InstallFailed, "", "stopped before its turn: %w", ctx.Err())
+		return stoppedBeforeTurn(ctx)
 	}
+}
+
+func stoppedBeforeTurn(ctx context.Context) error {
+	return reason.New(reason.InstallFailed, "", "stopped before its turn: %w", ctx.Err())
 }
 
 // finish takes in the result of a pull.

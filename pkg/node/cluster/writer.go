@@ -34,6 +34,11 @@ const (
 	// leastPause stands between two writes.
 	leastPause = time.Second
 
+	// watchLag is how far a watch is thought to lag behind our own write at
+	// most. Later than that an older version is the truth: a backup of etcd was
+	// restored.
+	watchLag = 30 * time.Second
+
 	firstRetry   = time.Second
 	longestRetry = time.Minute
 	writeTimeout = 20 * time.Second
@@ -102,7 +107,7 @@ func (w *writer) observe(object *unstructured.Unstructured, other bool) {
 		return
 	}
 	uid, version := string(object.GetUID()), object.GetResourceVersion()
-	if uid == w.uid && older(version, w.version) {
+	if uid == w.uid && older(version, w.version) && time.Since(w.written) < watchLag {
 		return
 	}
 	rendered, s := meaning(object)

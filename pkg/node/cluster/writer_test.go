@@ -64,7 +64,7 @@ func TestWhatIsWorthAWrite(t *testing.T) {
 	if w.wanted == nil || !w.failed.IsZero() {
 		t.Fatal("an object without a status is not worth a write, or something failed")
 	}
-	w.have, w.rendered, w.version = w.wantedSum, w.wantedSum, "7" // written
+	w.have, w.rendered, w.version, w.written = w.wantedSum, w.wantedSum, "7", time.Now() // written
 	w.refresh()
 	if w.wanted != nil || !w.dirty.IsZero() {
 		t.Error("what is written is worth a write")
@@ -102,5 +102,26 @@ func TestWhatIsWorthAWrite(t *testing.T) {
 	w.observe(another, true)
 	if w.due().IsZero() {
 		t.Error("an object made anew is not written")
+	}
+}
+
+// A watch that lags behind our own write is not believed; one that shows an
+// older status for long is, or a restored backup would hide this node's status.
+func TestBackupThatWasRestored(t *testing.T) {
+	w := quietWriter()
+	w.observe(seen("10", nil), false)
+	w.report(status.Report{Version: "v1"}, false)
+	w.mu.Lock()
+	w.version, w.written = "20", time.Now() // as after a write
+	w.have, w.rendered, w.wanted = w.wantedSum, w.wantedSum, nil
+	w.mu.Unlock()
+	w.observe(seen("15", nil), false)
+	if w.wanted != nil {
+		t.Error("a watch that lags behind is believed")
+	}
+	w.written = time.Now().Add(-2 * watchLag)
+	w.observe(seen("15", nil), false)
+	if w.wanted == nil || w.version != "15" {
+		t.Errorf("the status of the backup stays, as of version %s", w.version)
 	}
 }

@@ -151,6 +151,12 @@ func (g *giver) folder(parent *os.Root, name string, info fs.FileInfo, depth int
 	if owner, ok := ownerOf(info); ok && owner == g.uid {
 		return nil
 	}
+	if info.Mode()&writableByOthers != 0 {
+		// Whoever else writes there could put another file of root's in the
+		// place of the one that was looked at.
+		return refused(full(parent, name), fmt.Errorf("its mode %v lets others write", info.Mode().Perm())).
+			WithAdvice("see who made it and what is in it; then chmod go-w %s", full(parent, name))
+	}
 	if depth > maxDepth {
 		return refused(full(parent, name), fmt.Errorf("more than %d folders deep", maxDepth))
 	}

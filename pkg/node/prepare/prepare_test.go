@@ -140,6 +140,11 @@ func TestPrepareRefuses(t *testing.T) {
 			m.mkdir("kubelet/seccomp", 0)
 			m.must(os.Chmod(m.path("kubelet/seccomp"), 0o777))
 		}, "others write"},
+		"a folder for everybody, with files of root": {func(m machine) {
+			m.mkdir("kubelet/seccomp/confine/web", 0)
+			m.write("kubelet/seccomp/confine/web/a.json", 0)
+			m.must(os.Chmod(m.path("kubelet/seccomp/confine/web"), 0o777))
+		}, "others write"},
 		"no kubelet":             {func(m machine) { m.must(os.Remove(m.kubelet)) }, "mount"},
 		"a link at the state":    {func(m machine) { m.must(os.Symlink("../kubelet", m.path("lib/confine"))) }, "no folder"},
 		"somebody else's state":  {func(m machine) { m.mkdir("lib/confine", another) }, strconv.Itoa(another)},

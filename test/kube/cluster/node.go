@@ -50,7 +50,7 @@ func (c *Cluster) Nodes() ([]int, error) {
 	return found, nil
 }
 
-// makeNode writes the files of node n and makes its namespace and cgroup.
+// makeNode writes the files of node n and makes its namespace.
 func (c *Cluster) makeNode(ctx context.Context, n int) error {
 	for _, dir := range []string{"lib/kubelet/seccomp", "lib/containerd", "lib/cni", "log/pods", "log/containers", "cni", "registries"} {
 		if err := os.MkdirAll(c.nodeFile(n, dir), 0o755); err != nil {
@@ -67,9 +67,6 @@ func (c *Cluster) makeNode(ctx context.Context, n int) error {
 		if err := os.WriteFile(c.nodeFile(n, name), []byte(text), 0o644); err != nil {
 			return err
 		}
-	}
-	if err := makeCgroup(c.nodeCgroup(n)); err != nil {
-		return err
 	}
 	if err := c.connectNode(ctx, n); err != nil {
 		return err
@@ -163,6 +160,11 @@ func (c *Cluster) BootNode(ctx context.Context, n int) error {
 	}
 	if running, err := processesIn(c.nodeNetns(n)); err != nil || len(running) > 0 {
 		return errors.Join(fmt.Errorf("%s is up", NodeName(n)), err)
+	}
+	// The cgroups of pods that the last power cut killed would be gone too, and
+	// the kubelet looks for the container of each for seconds.
+	if err := errors.Join(removeCgroup(ctx, c.nodeCgroup(n)), makeCgroup(c.nodeCgroup(n))); err != nil {
+		return err
 	}
 	c.log.Info("booting", "node", NodeName(n))
 	if err := os.WriteFile(c.nodeFile(n, bootedFile), nil, 0o600); err != nil {

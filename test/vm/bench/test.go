@@ -110,8 +110,8 @@ func split(args []string) (modules []image.LSM, flags, packages []string, err er
 	return modules, flags, packages, nil
 }
 
-// optedIn lists the packages that have a test file more with the tag than
-// without.
+// optedIn lists the packages that have a test file with the tag that they do not
+// have without.
 func optedIn(ctx context.Context, tag string) ([]string, error) {
 	with, err := testFiles(ctx, tag)
 	if err != nil {
@@ -123,7 +123,7 @@ func optedIn(ctx context.Context, tag string) ([]string, error) {
 	}
 	var found []string
 	for pkg, files := range with {
-		if len(files) > len(without[pkg]) {
+		if slices.ContainsFunc(files, func(file string) bool { return !slices.Contains(without[pkg], file) }) {
 			found = append(found, pkg)
 		}
 	}

@@ -2,17 +2,21 @@
 // people: one line a package, the whole output of what failed, every skip with
 // its reason, and the counts last. It fails where a test or a build failed,
 // where no test ran, and, in CI, where a test was skipped for any other reason
-// than a kernel that lacks the feature.
+// than a kernel that lacks the feature. With -slow it also prints how long each
+// test took that took at least so long.
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 )
 
 func main() {
-	strict := os.Getenv("CI") == "true"
-	if err := summarize(os.Stdin, os.Stdout, strict); err != nil {
+	o := options{strict: os.Getenv("CI") == "true"}
+	flag.DurationVar(&o.slow, "slow", 0, "print how long tests took that took at least so long (0: none)")
+	flag.Parse()
+	if err := summarize(os.Stdin, os.Stdout, o); err != nil {
 		fmt.Fprintln(os.Stderr, "testsum:", err)
 		os.Exit(1)
 	}

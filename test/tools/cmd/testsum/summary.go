@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // maxEventBytes bounds one line of the event stream.
@@ -24,6 +25,15 @@ type event struct {
 	Test        string
 	Output      string
 	FailedBuild string
+	Elapsed     float64 // seconds
+}
+
+// options say what counts, and what is printed.
+type options struct {
+	// strict lets a skip fail that has no kernel reason.
+	strict bool
+	// slow is from when on the time of a test is printed; zero means never.
+	slow time.Duration
 }
 
 // testKey names one test of one package; an empty test is the package itself.
@@ -34,6 +44,7 @@ func (k testKey) String() string { return strings.TrimSpace(k.pkg + " " + k.test
 // summary gathers the events.
 type summary struct {
 	out     io.Writer
+	slow    time.Duration
 	output  map[testKey][]string
 	build   map[string][]string // output of builds by import path
 	passed  int
@@ -44,8 +55,8 @@ type summary struct {
 
 // summarize reads events from in and prints them to out. The error says in one
 // line why the run does not count as good.
-func summarize(in io.Reader, out io.Writer, strict bool) error {
-	s := &summary{out: out, output: map[testKey][]string{}, build: map[string][]string{}}
+func summarize(in io.Reader, out io.Writer, o options) error {
+	s := &summary{out: out, slow: o.slow, output: map[testKey][]string{}, build: map[string][]string{}}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 0, 64<<10), maxEventBytes)
 	for lines.Scan() {
@@ -60,7 +71,7 @@ func summarize(in io.Reader, out io.Writer, strict bool) error {
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("reading test events: %w", err)
 	}
-	return s.close(strict)
+	return s.close(o.strict)
 }
 
 func (s *summary) add(e event) {
@@ -80,6 +91,9 @@ func (s *summary) end(key testKey, e event) {
 	if key.test == "" {
 		s.endPackage(e)
 		return
+	}
+	if took := time.Duration(e.Elapsed * float64(time.Second)); s.slow > 0 && took >= s.slow {
+		fmt.Fprintf(s.out, "%s %6.1f s %s\n", e.Action, took.Seconds(), key.test)
 	}
 	switch e.Action {
 	case "pass":

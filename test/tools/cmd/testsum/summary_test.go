@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestSummarize runs the real go command over small packages, so that the
@@ -63,7 +64,7 @@ func TestSummarize(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			err := summarize(bytes.NewReader(goTestEvents(t, module, "./"+tc.pkg)), &out, tc.strict)
+			err := summarize(bytes.NewReader(goTestEvents(t, module, "./"+tc.pkg)), &out, options{strict: tc.strict})
 			if good := err == nil; good != tc.good {
 				t.Errorf("error %v, want none: %t", err, tc.good)
 			}
@@ -77,6 +78,29 @@ func TestSummarize(t *testing.T) {
 			}
 			if tc.hides != "" && strings.Contains(out.String(), tc.hides) {
 				t.Errorf("%q should not be printed:\n%s", tc.hides, out.String())
+			}
+		})
+	}
+}
+
+// TestSummarizeTimes holds that slow tests show, passed or not, and others do not.
+func TestSummarizeTimes(t *testing.T) {
+	events := `{"Action":"pass","Package":"p","Test":"TestFast","Elapsed":0.9}
+{"Action":"pass","Package":"p","Test":"TestSlow/part","Elapsed":2.04}
+{"Action":"fail","Package":"p","Test":"TestSlow","Elapsed":12}
+`
+	for name, tc := range map[string]struct {
+		slow time.Duration
+		want string
+	}{
+		"asked for":     {time.Second, "pass    2.0 s TestSlow/part\nfail   12.0 s TestSlow\nFAIL p TestSlow\n2 passed, 1 failed, 0 skipped\n"},
+		"not asked for": {0, "FAIL p TestSlow\n2 passed, 1 failed, 0 skipped\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			_ = summarize(strings.NewReader(events), &out, options{slow: tc.slow}) // whose result the other test holds
+			if out.String() != tc.want {
+				t.Errorf("printed\n%s\nwant\n%s", out.String(), tc.want)
 			}
 		})
 	}

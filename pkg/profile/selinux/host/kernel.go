@@ -1,0 +1,121 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/confine-dev/confine/pkg/profile"
+	"github.com/confine-dev/confine/pkg/reason"
+)
+
+// selinuxFolder is where libselinux mounts the kernel's interface.
+const selinuxFolder = "sys/fs/selinux"
+
+// kernel is what the policy that is loaded knows.
+type kernel interface {
+	// supported says what is missing for a profile to be enforced here.
+	supported() error
+	// known reports whether the loaded policy has a type.
+	known(name string) (bool, error)
+}
+
+// selinuxfs is the kernel's own interface
+// (security/selinux/selinuxfs.c in Linux).
+type selinuxfs struct{ folder string }
+
+func (k selinuxfs) supported() error {
+	mode, err := os.ReadFile(filepath.Join(k.folder, "enforce"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("the kernel does not run SELinux: %w", err)
+	case err != nil:
+		return err
+	case strings.TrimSpace(string(mode)) != "1":
+		return errors.New("SELinux is permissive here: it would log what a profile denies, and deny nothing")
+	}
+	return nil
+}
+
+// known asks whether a label with the type is one. With the role of objects the
+// kernel asks nothing else of a type (security/selinux/ss/policydb.c,
+// policydb_context_isvalid).
+func (k selinuxfs) known(name string) (bool, error) {
+	label := "system_u:object_r:" + name
+	levels, err := os.ReadFile(filepath.Join(k.folder, "mls"))
+	if err != nil {
+		return false, err
+	}
+	if strings.TrimSpace(string(levels)) == "1" {
+		label += ":s0"
+	}
+	file, err := os.OpenFile(filepath.Join(k.folder, "context"), os.O_WRONLY, 0)
+	if err != nil {
+		return false, err
+	}
+	_, err = file.WriteString(label)
+	if err = errors.Join(err, file.Close()); errors.Is(err, unix.EINVAL) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// unused refuses to take away types that a process runs as: the kernel would
+// take its label for none, and deny it nearly everything. What cannot be read
+// counts as used.
+func unused(proc string, o profile.Owner, types []string) error {
+	if len(types) == 0 {
+		return nil
+	}
+	running, err := runningTypes(proc)
+	if err != nil {
+		return reason.New(reason.InstallFailed, o.String(), "whether a process runs as %s cannot be told: %w", types[0], err).
+			WithAdvice("run with the host's process IDs (hostPID) and as root")
+	}
+	for _, name := range types {
+		if pid, used := running[name]; used {
+			return reason.New(reason.InstallFailed, o.String(), "process %s runs as the type %s, which would be removed", pid, name).
+				WithAdvice("end the workloads that use it; it is tried again by itself")
+		}
+	}
+	return nil
+}
+
+// runningTypes returns, for each type that a thread runs as, one such process.
+func runningTypes(proc string) (map[string]string, error) {
+	processes, err := os.ReadDir(proc)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]string{}
+	for _, p := range processes {
+		if strings.Trim(p.Name(), "0123456789") != "" {
+			continue
+		}
+		threads, err := os.ReadDir(filepath.Join(proc, p.Name(), "task"))
+		if err != nil && !ended(err) {
+			return nil, err
+		}
+		for _, t := range threads {
+			label, err := os.ReadFile(filepath.Join(proc, p.Name(), "task", t.Name(), "attr/current"))
+			if err != nil && !ended(err) {
+				return nil, err
+			}
+			// user:role:type:level
+			if parts := strings.Split(strings.TrimRight(string(label), "\x00\n"), ":"); len(parts) > 2 {
+				found[parts[2]] = p.Name()
+			}
+		}
+	}
+	return found, nil
+}
+
+// ended reports errors of processes that ended while they were looked at.
+func ended(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+}
