@@ -9,6 +9,8 @@ VERSION ?= $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null 
 BINARIES := confine confine-agent confine-controller
 # libseccomp comes in by cgo; hack/build adds what a static binary needs.
 TAGS := libseccomp
+# Of tests that need a cluster of real nodes, or a kernel of another kind.
+TEST_TAGS := e2e,vm,lsm_apparmor,lsm_selinux
 
 # What the container image is made for: make image IMAGE_ARCHES=amd64
 IMAGE_ARCHES ?= amd64 arm64
@@ -81,6 +83,11 @@ test-e2e: test-deps tools-cluster ## Run the tests on clusters of real nodes, as
 	go vet -tags $(TAGS),e2e $(E2E_PKGS)
 	go test -tags $(TAGS),e2e -json -count 1 -p 1 -timeout 60m $(ARGS) $(E2E_PKGS) | go run ./test/tools/cmd/testsum -slow 2s
 
+.PHONY: test-vm
+test-vm: ## Run the tests that need AppArmor or SELinux in the kernel, in virtual machines
+	@hack/deps vm
+	go run ./test/vm/cmd/vmrun test -json $(ARGS) | go run ./test/tools/cmd/testsum
+
 .PHONY: race
 race: test-deps tools ## Run all tests under the race detector
 	go test -race -tags $(TAGS) -json $(ARGS) $(PKGS) | go run ./test/tools/cmd/testsum
@@ -92,6 +99,7 @@ fuzz: deps ## Fuzz every target for FUZZTIME (10s) each
 .PHONY: lint
 lint: deps ## Check style and import rules with golangci-lint, and the API types
 	$$($(TOOL) lint) run --build-tags $(TAGS) ./...
+	$$($(TOOL) lint) run --build-tags $(TAGS),$(TEST_TAGS) ./test/... ./pkg/profile/...
 	@hack/lint-api
 
 .PHONY: generate

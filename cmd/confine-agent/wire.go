@@ -142,11 +142,7 @@ func (f flags) serve(ctx context.Context, p process, opts agent.Options, synced 
 		if s.address == "" {
 			continue
 		}
-		l, err := telemetry.Listen(ctx, s.address)
-		if err != nil {
-			return err
-		}
-		serving.Go(func() { telemetry.Serve(ctx, l, s.handler, opts.Log) })
+		serving.Go(func() { telemetry.ServeWhenFree(ctx, s.address, s.handler, opts.Log) })
 	}
 	reported := opts.Reported
 	opts.Reported = func(r status.Report, busy bool) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/confine-dev/confine/api/v1alpha1"
@@ -196,9 +197,31 @@ func (p *planner) decide(profile *profileInfo) {
 	}
 	status := summarize(summary{profile: profile, out: out, nodes: p.nodes, reports: p.reports, now: p.now})
 	p.plan.profiles[progressing(status).Reason]++
-	if !equality.Semantic.DeepEqual(profile.object.Status, status) {
+	if !equality.Semantic.DeepEqual(profile.object.Status, status) && (out.Durable || p.worthAWrite(profile, status)) {
 		p.plan.statuses = append(p.plan.statuses, statusWrite{profile: profile, status: status, durable: out.Durable})
 	}
+}
+
+// worthAWrite reports whether a status is written in this pass. Counts that
+// alone changed wait a little since the last write, the longer the more nodes
+// there are to count.
+func (p *planner) worthAWrite(profile *profileInfo, status *v1alpha1.SecurityProfileStatus) bool {
+	if old := profile.object.Status; old == nil || !sameWords(old.Conditions, status.Conditions) {
+		return true
+	}
+	due := time.Time(profile.written).Add(time.Second + time.Duration(len(p.nodes))*5*time.Millisecond)
+	if !profile.written.holds() || !p.now.Before(due) {
+		return true
+	}
+	p.lookAt(due)
+	return false
+}
+
+// sameWords reports whether conditions differ in nothing but their messages.
+func sameWords(a, b []metav1.Condition) bool {
+	return slices.EqualFunc(a, b, func(a, b metav1.Condition) bool {
+		return a.Type == b.Type && a.Status == b.Status && a.Reason == b.Reason && a.ObservedGeneration == b.ObservedGeneration
+	})
 }
 
 // advance returns the node's entries for a profile. It is called with profiles

@@ -14,6 +14,7 @@ import (
 	"github.com/confine-dev/confine/pkg/artifact/trust"
 	"github.com/confine-dev/confine/pkg/node/agent"
 	"github.com/confine-dev/confine/pkg/node/cluster"
+	"github.com/confine-dev/confine/pkg/node/status"
 	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/kinds"
 	"github.com/confine-dev/confine/pkg/profile/seccomp/compile"
@@ -45,14 +46,13 @@ func startFleet(ctx context.Context, config *rest.Config, dir string, nodes int)
 	}
 	f := &fleet{}
 	ctx, f.stop = context.WithCancel(ctx)
-	puller := inTurns{
-		Puller: artifact.NewPuller(artifact.PullerOptions{Kinds: kinds.All(compile.Resolver())}),
-		places: make(chan struct{}, pullsAtOnce),
-	}
+	puller := artifact.NewPuller(artifact.PullerOptions{Kinds: kinds.All(compile.Resolver())})
+	places := make(chan struct{}, agentsAtOnce)
 	for i := range nodes {
 		name := nodeName(i)
 		root := filepath.Join(dir, name)
-		source, err := cluster.New(cluster.Options{Client: api, Node: name, Root: root, Puller: puller})
+		turn := &inTurns{Puller: puller, places: places}
+		source, err := cluster.New(cluster.Options{Client: api, Node: name, Root: root, Puller: turn})
 		if err != nil {
 			return nil, errors.Join(err, f.close())
 		}
@@ -61,7 +61,7 @@ func startFleet(ctx context.Context, config *rest.Config, dir string, nodes int)
 			return nil, errors.Join(err, f.close())
 		}
 		a, err := agent.New(agent.Options{
-			Root: root, Source: source, Changes: source.Changes(), Reported: source.Report,
+			Root: root, Source: source, Changes: source.Changes(), Reported: turn.upTo(source.Report),
 			Hosts: []profile.Host{timedHost{seccomp, f}}, Remote: remote, Resync: time.Hour,
 			FreeMemory: func() {}, // one process holds them all
 		})
@@ -100,25 +100,49 @@ func (f *fleet) take() []time.Time {
 	return taken
 }
 
-// pullsAtOnce bounds the pulls of the whole fleet: real nodes have processors of
-// their own, these share one machine with the API server.
-const pullsAtOnce = 4
+// agentsAtOnce is how many agents pull at one time: real nodes have processors
+// of their own, these share one machine with the API server.
+const agentsAtOnce = 4
 
-// inTurns is the real puller, a few pulls at a time.
+// inTurns is the real puller of one agent, which waits for the agent's turn with
+// the first pull of a batch, and ends it with the report on the last.
 type inTurns struct {
 	agent.Puller
 	places chan struct{}
+
+	mu   sync.Mutex
+	mine bool
 }
 
-// Pull waits for its turn.
-func (p inTurns) Pull(ctx context.Context, from artifact.Fetcher, policies *trust.Policies, req artifact.Request) (*artifact.Artifact, error) {
-	select {
-	case p.places <- struct{}{}:
-		defer func() { <-p.places }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// Pull waits for the agent's turn.
+func (t *inTurns) Pull(ctx context.Context, from artifact.Fetcher, policies *trust.Policies, req artifact.Request) (*artifact.Artifact, error) {
+	t.mu.Lock()
+	for !t.mine {
+		select {
+		case t.places <- struct{}{}:
+			t.mine = true
+		case <-ctx.Done():
+			t.mu.Unlock()
+			return nil, ctx.Err()
+		}
 	}
-	return p.Puller.Pull(ctx, from, policies, req)
+	t.mu.Unlock()
+	return t.Puller.Pull(ctx, from, policies, req)
+}
+
+// upTo hands a report on, and ends the turn where nothing is left to pull.
+func (t *inTurns) upTo(report func(status.Report, bool)) func(status.Report, bool) {
+	return func(r status.Report, busy bool) {
+		report(r, busy)
+		if busy || !t.mu.TryLock() { // who waits for a turn has none to end
+			return
+		}
+		defer t.mu.Unlock()
+		if t.mine {
+			t.mine = false
+			<-t.places
+		}
+	}
 }
 
 // timedHost is the real host that says when something came into force.

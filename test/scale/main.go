@@ -9,9 +9,12 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
 type options struct {
@@ -32,6 +35,7 @@ func main() {
 	flag.StringVar(&o.folder, "folder", "/dev/shm", "where the agents' folders are made; in memory, so that one disk is not what is measured")
 	flag.BoolVar(&o.verbose, "v", false, "print what the controller logs")
 	flag.Parse()
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // of 1,000 clients
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	err := run(ctx, o)

@@ -31,8 +31,10 @@ const (
 	headerTimeout   = 5 * time.Second
 	answerTimeout   = 30 * time.Second
 	shutdownTimeout = 2 * time.Second
-	maxHeaderBytes  = 16 << 10
-	maxScrapes      = 4
+	// listenAgain is how often an address is tried that is taken.
+	listenAgain    = time.Second
+	maxHeaderBytes = 16 << 10
+	maxScrapes     = 4
 
 	// pulledWell is the result of a pull that no reason stopped.
 	pulledWell = "Pulled"
@@ -187,6 +189,28 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 		return nil, reason.New(reason.InstallFailed, address, "%w", err).WithAdvice("give an address that is free on this node")
 	}
 	return l, nil
+}
+
+// ServeWhenFree serves an address until ctx ends. Where it is taken it tries
+// again: whoever takes a node's port must not keep its profiles from being
+// asserted.
+func ServeWhenFree(ctx context.Context, address string, handler http.Handler, log *slog.Logger) {
+	for {
+		l, err := Listen(ctx, address)
+		if err == nil {
+			Serve(ctx, l, handler, log)
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		log.Error("an address cannot be served; it is tried again", "address", address, "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(listenAgain):
+		}
+	}
 }
 
 // Serve answers on l until ctx ends, and closes it.

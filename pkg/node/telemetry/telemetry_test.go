@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -83,6 +84,49 @@ func TestMetrics(t *testing.T) {
 		t.Error("a reason that is over is still told")
 	}
 }
+
+func TestAddressThatIsTakenIsServedOnceItIsFree(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	taken, err := Listen(ctx, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := taken.Addr().String()
+	refused := make(chan struct{}, 1)
+	log := slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		select {
+		case refused <- struct{}{}:
+		default:
+		}
+		return len(p), nil
+	}), nil))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		ServeWhenFree(ctx, address, http.NotFoundHandler(), log)
+	}()
+	<-refused
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+		if err == nil {
+			_ = conn.Close()
+			break
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("it is never served")
+		}
+		time.Sleep(10 * time.Millisecond) // until it is tried again
+	}
+	stop()
+	<-ended
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestServeEndsWithItsContext(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())

@@ -124,14 +124,17 @@ func explain(object string, err error) error {
 		return reason.New(reason.KindUnsupported, object, "the host has no %w", err).
 			WithAdvice("install the package policycoreutils on the host")
 	case said && isFull(refused):
-		return reason.New(reason.NoSpace, object, "the policy store is on a full disk: %w", err).
+		return reason.New(reason.NoSpace, object, "the disk of the policy store is full: %w", err).
 			WithAdvice("free space on the file system of /var/lib/selinux, about three times what is in it; it is tried again by itself")
 	case said && isOld(refused):
 		return reason.New(reason.KindUnsupported, object, "semodule of the host is too old: %w", err).
 			WithAdvice("use a host with policycoreutils 3.4 or newer")
 	case said:
 		return reason.New(reason.InstallFailed, object, "semodule: %w", err)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, context.DeadlineExceeded):
+		return reason.New(reason.InstallFailed, object, "semodule had not ended in time: %w", err).
+			WithAdvice("look for another program that holds the policy store, and for little memory; it is tried again by itself")
+	case errors.Is(err, context.Canceled):
 		return reason.New(reason.InstallFailed, object, "stopped before it was done: %w", err)
 	}
 	return durable.Explain(object, err)
@@ -161,15 +164,18 @@ func isRefusal(err error) bool {
 	return said && !errors.Is(err, semodule.ErrBusy) && !isFull(refused) && !isOld(refused)
 }
 
+// isFull knows the words of the C library. libsemanage takes the last part of a
+// file that still found room for an I/O error.
 func isFull(e *semodule.Error) bool {
-	return strings.Contains(e.Log, "No space left on device") || strings.Contains(e.Log, "Disk quota exceeded")
+	return strings.Contains(e.Log, "No space left on device") || strings.Contains(e.Log, "Disk quota exceeded") ||
+		strings.Contains(e.Log, "Could not copy files to sandbox") && strings.Contains(e.Log, "Input/output error")
 }
 
 func isOld(e *semodule.Error) bool { return strings.Contains(e.Log, "unrecognized option") }
 
 // logNames reports whether the compiler speaks of a module: it gives places as
-// .../NAME/cil:LINE.
+// .../NAME/cil:LINE, or as a line of .../NAME/cil.
 func logNames(err error, module string) bool {
 	refused, said := errors.AsType[*semodule.Error](err)
-	return said && strings.Contains(refused.Log, "/"+module+"/cil:")
+	return said && strings.Contains(refused.Log, "/"+module+"/cil")
 }

@@ -284,10 +284,10 @@ func (s *Store) commitGood(ctx context.Context, c Change, broken map[string]erro
 }
 
 // split tells the modules that a log speaks of from the others: messages give
-// the place as .../NAME/cil:LINE.
+// the place as .../NAME/cil:LINE, or as a line of .../NAME/cil.
 func split(modules []Module, log string) (named, others []Module) {
 	for _, m := range modules {
-		if strings.Contains(log, "/"+m.Name+"/cil:") {
+		if strings.Contains(log, "/"+m.Name+"/cil") {
 			named = append(named, m)
 		} else {
 			others = append(others, m)
