@@ -24,7 +24,7 @@ const (
 	labName = "e2e"
 	nodes   = 3
 	// removalDelay is short, since each scenario waits for it.
-	removalDelay = 2 * time.Second
+	removalDelay = time.Second
 	// nodeGrace is a little more than the 10 s between two signs of life.
 	nodeGrace = 16 * time.Second
 )
@@ -65,6 +65,9 @@ func TestCluster(t *testing.T) {
 
 func newLab(t *testing.T) *lab.Lab {
 	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("these tests need root: their nodes mount, set up networks and make cgroups")
+	}
 	lockMachine(t)
 	options := lab.Options{
 		Root: filepath.Join("..", ".."), Name: labName, Nodes: nodes, NodeGrace: nodeGrace, RemovalDelay: removalDelay,

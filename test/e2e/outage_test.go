@@ -234,7 +234,7 @@ func agentsKilledAgainAndAgain(s *scene) {
 			s.hasFile(n, "steady")
 			s.hasFile(n, "web")
 		}
-		s.until("the digest to be everywhere", "web", func(status *v1alpha1.SecurityProfileStatus) error {
+		s.eventually("the digest to be everywhere", func() error {
 			for n := 1; n <= nodes; n++ {
 				if err := s.links(n, "web", target); err != nil {
 					return err

@@ -43,7 +43,9 @@ func unsignedReachesNoDisk(s *scene) {
 			}
 			return nil
 		})
-		if took := time.Since(h.firstGiven(artifact)); took > promptly {
+		took := time.Since(h.firstGiven(artifact))
+		s.t.Logf("%s: the resource says why after %.1f s", name, took.Seconds())
+		if took > promptly {
 			s.t.Errorf("%s: the resource says why after %v, want %v at most", name, took, promptly)
 		}
 		status := s.profile(name).Status

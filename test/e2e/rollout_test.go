@@ -106,9 +106,7 @@ func failedCanaryPauses(s *scene) {
 	better := s.push("web", lab.Team, denyChmod())
 	s.change("web", func(spec *v1alpha1.SecurityProfileSpec) { spec.Artifact = better })
 	s.ready("web", better, nodes)
-	if again := h.of(forbidden); len(again) > 2 {
-		s.t.Errorf("the forbidden digest went on: %v", again)
-	}
+	s.onlyTheCanary(h, forbidden, reason.ProfileForbidden)
 }
 
 // failedCanaryRollsBack rolls out what nobody signed, with a way back.
@@ -136,6 +134,7 @@ func failedCanaryRollsBack(s *scene) {
 	for n := 1; n <= nodes; n++ {
 		s.sees(podName(n), mkdirDenied)
 	}
+	s.onlyTheCanary(h, unsigned, reason.SignatureMissing)
 }
 
 // progressing says why the condition Progressing has another reason.
@@ -151,10 +150,13 @@ func progressing(status *v1alpha1.SecurityProfileStatus, want string) error {
 // it, and returns that node.
 func (s *scene) onlyTheCanary(h *history, artifact string, why reason.Reason) string {
 	s.t.Helper()
-	steps := h.of(artifact)
-	if len(steps) == 0 {
-		s.t.Fatalf("nobody was given %s", artifact)
-	}
+	var steps []step
+	s.eventually("the watch to see what was read", func() error {
+		if steps = h.of(artifact); len(steps) < 2 {
+			return fmt.Errorf("steps %v", steps)
+		}
+		return nil
+	})
 	canary := steps[0].Node
 	want := []step{{canary, given, digestOf(artifact)}, {canary, string(v1alpha1.StateFailed), digestOf(artifact)}}
 	if diff := cmp.Diff(want, steps); diff != "" {

@@ -67,7 +67,9 @@ func build(ctx context.Context, dir string, o options) (*site, error) {
 
 func (s *site) close() {
 	if s.fleet != nil {
-		s.fleet.close()
+		if err := s.fleet.close(); err != nil {
+			fmt.Fprintln(os.Stderr, "scale: an agent:", err)
+		}
 	}
 	if s.controller != nil {
 		_ = s.controller.Process.Signal(syscall.SIGTERM)

@@ -138,7 +138,9 @@ func (r *Registry) Stop() error {
 	if err := r.process.Process.Kill(); err != nil {
 		return err
 	}
-	<-r.ended // says that it was killed
+	if err := <-r.ended; err == nil {
+		return errors.New("the registry ended by itself before it was killed")
+	}
 	return nil
 }
 

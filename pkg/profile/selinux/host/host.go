@@ -76,8 +76,8 @@ type Host struct {
 	mu sync.Mutex
 	// read remembers modules by name and checksum, which are unpacked once.
 	read map[semodule.Listed][]byte
-	// refused are checksums of modules that the policy did not take: they are
-	// tried after all others.
+	// refused are units that the policy did not take, or for which it refused
+	// others: they are tried after all others.
 	refused map[string]bool
 }
 

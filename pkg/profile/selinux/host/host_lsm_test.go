@@ -180,8 +180,11 @@ func TestLockedByAnother(t *testing.T) {
 	must(t, err)
 	defer func() { _ = lock.Close() }()
 	must(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
-	b.h.store = semodule.New(semodule.Options{Time: 3 * time.Second})
-	b.refused(b.h.Install(t.Context(), []profile.Unit{web})[0], reason.InstallFailed, "had not ended")
+	got := b.h.Install(t.Context(), []profile.Unit{web})[0]
+	b.refused(got, reason.InstallFailed, "locked by another")
+	if !errors.Is(got.Err, semodule.ErrBusy) {
+		t.Errorf("%v", got.Err)
+	}
 	in, err := b.h.Installed(t.Context())
 	must(t, err)
 	if len(in) > 0 {

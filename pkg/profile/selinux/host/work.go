@@ -202,7 +202,10 @@ func (w *work) bring(ctx context.Context, group []*want) {
 		pending[0].outcome.Err = explainRefusal(pending[0], err)
 	default:
 		w.refusals++
-		first, last := split(pending, err)
+		first, last, named := split(pending, err)
+		for _, it := range named {
+			w.h.refused[it.key()] = true // where this call ends early, the next tries it late
+		}
 		w.bring(ctx, first)
 		w.bring(ctx, last)
 	}
@@ -210,18 +213,18 @@ func (w *work) bring(ctx context.Context, group []*want) {
 
 // split tells the units that the compiler names from the others, which are tried
 // first; where that tells nothing, it halves.
-func split(group []*want, err error) (first, last []*want) {
+func split(group []*want, err error) (first, last, named []*want) {
 	for _, it := range group {
 		if logNames(err, moduleName(it.owner)) {
-			last = append(last, it)
+			named = append(named, it)
 		} else {
 			first = append(first, it)
 		}
 	}
-	if len(first) == 0 || len(last) == 0 {
-		return group[:len(group)/2], group[len(group)/2:]
+	if len(first) == 0 || len(named) == 0 {
+		return group[:len(group)/2], group[len(group)/2:], nil
 	}
-	return first, last
+	return first, named, named
 }
 
 // confirm says of a committed group that it is in force, once the kernel has

@@ -24,7 +24,7 @@ import (
 )
 
 // Defaults of Options. Debian's policy takes half a minute for a transaction on
-// slow machines; libsemanage itself waits a minute for its lock.
+// slow machines; libsemanage itself waits a few seconds for its lock.
 const (
 	defaultPriority = 350
 	defaultTime     = 5 * time.Minute
