@@ -16,6 +16,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=confine.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion().WithKind("AppArmorConstraints"):
+		return &apiv1alpha1.AppArmorConstraintsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion().WithKind("AssignedProfile"):
 		return &apiv1alpha1.AssignedProfileApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion().WithKind("Canary"):
@@ -66,6 +68,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SecurityProfileSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion().WithKind("SecurityProfileStatus"):
 		return &apiv1alpha1.SecurityProfileStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion().WithKind("SELinuxConstraints"):
+		return &apiv1alpha1.SELinuxConstraintsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion().WithKind("SELinuxPermissions"):
+		return &apiv1alpha1.SELinuxPermissionsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion().WithKind("Signer"):
 		return &apiv1alpha1.SignerApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion().WithKind("TrustPolicy"):

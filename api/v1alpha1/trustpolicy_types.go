@@ -221,6 +221,16 @@ type Constraints struct {
 	//
 	// +optional
 	Seccomp *SeccompConstraints `json:"seccomp,omitempty"`
+
+	// apparmor bounds AppArmor profiles.
+	//
+	// +optional
+	AppArmor *AppArmorConstraints `json:"apparmor,omitempty"`
+
+	// selinux bounds SELinux modules.
+	//
+	// +optional
+	SELinux *SELinuxConstraints `json:"selinux,omitempty"`
 }
 
 // SeccompConstraints bound seccomp profiles.

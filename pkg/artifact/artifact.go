@@ -44,11 +44,8 @@ type Payload struct {
 	File   string
 	Digest digest.Digest
 	Data   []byte
-	// Profile is the parsed and judged profile; nil where Unread is set.
+	// Profile is the parsed and judged profile.
 	Profile profile.Profile
-	// Unread is KindUnsupported where this version carries the kind without
-	// reading it. Such a payload is signed but not judged: never install it.
-	Unread error
 }
 
 // Evidence is all that is needed to judge an artifact again without a

@@ -175,14 +175,10 @@ func (p *Puller) judge(matched *trust.Matched, art *Artifact) error {
 			return reason.New(reason.UnsupportedArtifact, art.Request.Object(), "%s: no kind of profile is called %q", payload.File, payload.Kind)
 		}
 		parsed, err := kind.Parse(payload.File, payload.Data)
-		if errors.Is(err, reason.KindUnsupported) {
-			payload.Unread = err
-			continue
-		}
 		if err != nil {
 			return named(art.Request.Object(), err)
 		}
-		if err := kind.Constrain(parsed, matched.Limits(payload.Kind)); err != nil {
+		if err := kind.Constrain(parsed, profile.For(art.Request.Owner), matched.Limits(payload.Kind)); err != nil {
 			return named(art.Request.Object(), err)
 		}
 		payload.Profile = parsed

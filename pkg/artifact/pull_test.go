@@ -392,20 +392,6 @@ func TestPullFetchesNoPayloadBeforeVerification(t *testing.T) {
 	}
 }
 
-func TestPullCarriesKindsItCannotRead(t *testing.T) {
-	w := newWorld(t)
-	d := w.sign(t, w.key, w.push(t, pack.Options{}, map[string]string{"a.json": goodProfile, "b.aa": "profile x {}"}))
-	art, err := pull(t, w, d, w.policy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range art.Payloads {
-		if unread := p.Kind == "apparmor"; unread != errors.Is(p.Unread, reason.KindUnsupported) || unread == (p.Profile != nil) {
-			t.Errorf("%s: profile %v, unread %v", p.File, p.Profile, p.Unread)
-		}
-	}
-}
-
 // One good signature among 1,000 must verify, in as many passes as it takes,
 // and no pass may try more than its budget.
 func TestPullFindsTheGoodSignatureInLaterPasses(t *testing.T) {

@@ -26,15 +26,16 @@ type Kind interface {
 	// no other label. It is cheap and may be wrong; Parse decides.
 	Sniff(data []byte) bool
 	// Parse reads data strictly. file is only a label for messages. The error
-	// is ProfileInvalid with the position, TooLarge beyond MaxPayloadBytes, or
-	// KindUnsupported where this version carries the kind without reading it.
+	// is ProfileInvalid with the position, or TooLarge beyond MaxPayloadBytes.
 	Parse(file string, data []byte) (Profile, error)
 	// Constrain judges p against the limits of all matching policies, one
 	// entry a policy; a nil entry is the safe default. What is forbidden by
-	// one is forbidden. No entry at all is judged as one nil entry.
+	// one is forbidden. No entry at all is judged as one nil entry. by says
+	// for whom: names that belong to another namespace are forbidden, and no
+	// limits allow them.
 	// The error is ProfileForbidden (or TrustPolicyInvalid for limits that
 	// cannot be read).
-	Constrain(p Profile, limits []Limits) error
+	Constrain(p Profile, by Scope, limits []Limits) error
 }
 
 // Limits are the constraints one policy states for one kind, as the JSON of

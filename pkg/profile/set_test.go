@@ -8,16 +8,25 @@ import (
 	"github.com/confine-dev/confine/pkg/profile"
 )
 
-func opaque(name, mediaType string, extensions ...string) profile.Opaque {
-	return profile.Opaque{
-		KindName:  name,
-		Labels:    profile.Format{MediaType: mediaType, Extensions: extensions, DefaultFile: "profile" + extensions[0]},
-		LooksLike: func(data []byte) bool { return string(data) == name },
-	}
+// labelled is a kind that has labels and reads nothing.
+type labelled struct {
+	profile.Kind
+	name   string
+	format profile.Format
+}
+
+func (k labelled) Name() string           { return k.name }
+func (k labelled) Format() profile.Format { return k.format }
+func (k labelled) Sniff(data []byte) bool { return string(data) == k.name }
+
+func kind(name, mediaType string, extensions ...string) profile.Kind {
+	return labelled{name: name, format: profile.Format{
+		MediaType: mediaType, Extensions: extensions, DefaultFile: "profile" + extensions[0],
+	}}
 }
 
 func TestSet(t *testing.T) {
-	set := profile.NewSet(opaque("one", "application/one", ".one", ".1"), opaque("two", "application/two", ".two"))
+	set := profile.NewSet(kind("one", "application/one", ".one", ".1"), kind("two", "application/two", ".two"))
 	if diff := cmp.Diff([]string{"one", "two"}, set.Names()); diff != "" {
 		t.Error(diff)
 	}
@@ -49,9 +58,9 @@ func TestSet(t *testing.T) {
 }
 
 func TestSetsDoNotShareTheirList(t *testing.T) {
-	list := []profile.Kind{opaque("one", "application/one", ".one")}
+	list := []profile.Kind{kind("one", "application/one", ".one")}
 	set := profile.NewSet(list...)
-	list[0] = opaque("two", "application/two", ".two")
+	list[0] = kind("two", "application/two", ".two")
 	set.All()[0] = list[0]
 	if diff := cmp.Diff([]string{"one"}, set.Names()); diff != "" {
 		t.Error(diff)

@@ -93,11 +93,25 @@ func trustPolicy() *v1alpha1.TrustPolicy {
 			Signers:      []v1alpha1.Signer{{Name: "team", Key: &v1alpha1.KeySigner{PEM: publicKey, NotBefore: &from, NotAfter: &to}}},
 			Threshold:    1,
 			AllowedKinds: []string{"seccomp"},
-			Constraints: &v1alpha1.Constraints{Seccomp: &v1alpha1.SeccompConstraints{
-				Baseline:        v1alpha1.SeccompBaselineRuntimeDefault,
-				AllowedSyscalls: []string{"io_uring_setup"},
-				DeniedSyscalls:  []string{"bpf"},
-			}},
+			Constraints: &v1alpha1.Constraints{
+				Seccomp: &v1alpha1.SeccompConstraints{
+					Baseline:        v1alpha1.SeccompBaselineRuntimeDefault,
+					AllowedSyscalls: []string{"io_uring_setup"},
+					DeniedSyscalls:  []string{"bpf"},
+				},
+				AppArmor: &v1alpha1.AppArmorConstraints{
+					AllowedNames:        []string{"web-*"},
+					AllowedFlags:        []v1alpha1.AppArmorFlag{"complain"},
+					AllowedCapabilities: []v1alpha1.AppArmorCapability{"sys_nice"},
+					AllowedRules:        []v1alpha1.AppArmorRuleClass{"userns"},
+				},
+				SELinux: &v1alpha1.SELinuxConstraints{
+					AllowedBlocks:      []string{"web_*"},
+					AllowedTemplates:   []string{"log_rw_container"},
+					AllowedTypes:       []string{"http_port_t"},
+					AllowedPermissions: []v1alpha1.SELinuxPermissions{{Class: "process", Permissions: []string{"execmem"}}},
+				},
+			},
 			RequireName: true,
 			Revoked:     &v1alpha1.Revoked{Digests: []string{digest}, Keys: []string{digest}},
 			Floor:       []v1alpha1.Floor{{Repositories: "registry.example.com/profiles/web", Version: "1.4.0"}},

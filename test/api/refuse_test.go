@@ -59,6 +59,19 @@ const (
 	floorPattern = "floor.repositories is one pattern as in spec.repositories: HOST/PATH, as in registry.example.com/profiles/**"
 	wholeVersion = "version is a whole semantic version without a leading v, such as 1.4.0"
 	rfc3339      = "should match '^[1-9][0-9]{3}-"
+	plainNames   = "a pattern of names is letters, digits, dots, hyphens and underscores, with '*' after the first three characters, " +
+		"since it would match every name otherwise"
+	confinesNames = "a name that begins with confine belongs to the namespace that it says, and no policy gives it to another: remove the pattern"
+	plainBlocks   = "a pattern of blocks is at least three lower-case letters, digits and underscores, with '*' at the end alone, " +
+		"since it would match every block otherwise"
+	confinesBlocks  = "a block that begins with confine belongs to the namespace that it says, and no policy gives it to another: remove the pattern"
+	typesBlocks     = "a block that ends with _t reads like a type of the host's policy: name it otherwise"
+	plainTemplate   = "a template is named plainly, with letters, digits and underscores, and no keyword of CIL"
+	plainTypes      = "a type is named plainly, with letters, digits and underscores, and no keyword of CIL: no dot, no star"
+	plainClass      = "a class is named plainly, with letters, digits and underscores, and no keyword of CIL"
+	plainPermission = "a permission is named plainly, with letters, digits and underscores, and no keyword of CIL"
+	neverPermitted  = "no policy can allow what ends or rewrites the confinement itself: leaving the type, changing labels, " +
+		"SELinux's own controls, loading code into the kernel"
 )
 
 func profileRefusals() map[string]refusal {
@@ -194,6 +207,7 @@ func TestBadObjectsAreRefused(t *testing.T) {
 	}{
 		"SecurityProfile": {securityProfile(), profileRefusals()},
 		"TrustPolicy":     {trustPolicy(), policyRefusals()},
+		"constraints":     {trustPolicy(), constraintRefusals()},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			for name, tc := range table.refusals {
@@ -212,7 +226,7 @@ func TestBadObjectsAreRefused(t *testing.T) {
 // server is asked about there.
 func TestEveryRuleIsTried(t *testing.T) {
 	tried := map[string]bool{}
-	for _, table := range []map[string]refusal{profileRefusals(), policyRefusals()} {
+	for _, table := range []map[string]refusal{profileRefusals(), policyRefusals(), constraintRefusals()} {
 		for _, tc := range table {
 			tried[tc.want] = true
 		}

@@ -9,6 +9,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/confine-dev/confine/pkg/profile/selinux"
 )
 
 type verdict int
@@ -120,6 +122,29 @@ func TestHyphensOfNamespaces(t *testing.T) {
 				Create(t.Context(), pod("selinux", "spec", test.reference), dryRun())
 			check(t, test.namespace, test.reference, test.want, err)
 		})
+	}
+}
+
+// TestAdmissionAndKindsNameAlike: the type that a node gives to a namespace's
+// profile is the one that its pods may name, and no other namespace's.
+func TestAdmissionAndKindsNameAlike(t *testing.T) {
+	namespaces := []string{"shop", "shop-eu"}
+	for _, owner := range append(namespaces, "shop--eu", "shop-eu-x") {
+		for _, name := range []string{"web", "eu_web", "x__web"} {
+			_, processType, err := selinux.BlockName(owner, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, namespace := range namespaces {
+				want := refused
+				if namespace == owner {
+					want = allowed
+				}
+				_, err := server.any.Resource(resource("", "v1", "pods")).Namespace(namespace).
+					Create(t.Context(), pod("selinux", "spec", processType), dryRun())
+				check(t, namespace, processType, want, err)
+			}
+		}
 	}
 }
 

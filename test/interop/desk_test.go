@@ -198,9 +198,8 @@ type verified struct {
 		Form    string   `json:"form"`
 	} `json:"signatures"`
 	Profiles []struct {
-		File   string `json:"file"`
-		Kind   string `json:"kind"`
-		Judged bool   `json:"judged"`
+		File string `json:"file"`
+		Kind string `json:"kind"`
 	} `json:"profiles"`
 }
 

@@ -23,6 +23,39 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.confine-dev.confine.api.v1alpha1.AppArmorCapability
+  scalar: string
+- name: com.github.confine-dev.confine.api.v1alpha1.AppArmorConstraints
+  map:
+    fields:
+    - name: allowedCapabilities
+      type:
+        list:
+          elementType:
+            namedType: com.github.confine-dev.confine.api.v1alpha1.AppArmorCapability
+          elementRelationship: associative
+    - name: allowedFlags
+      type:
+        list:
+          elementType:
+            namedType: com.github.confine-dev.confine.api.v1alpha1.AppArmorFlag
+          elementRelationship: associative
+    - name: allowedNames
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: allowedRules
+      type:
+        list:
+          elementType:
+            namedType: com.github.confine-dev.confine.api.v1alpha1.AppArmorRuleClass
+          elementRelationship: associative
+- name: com.github.confine-dev.confine.api.v1alpha1.AppArmorFlag
+  scalar: string
+- name: com.github.confine-dev.confine.api.v1alpha1.AppArmorRuleClass
+  scalar: string
 - name: com.github.confine-dev.confine.api.v1alpha1.AssignedProfile
   map:
     fields:
@@ -59,9 +92,15 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.confine-dev.confine.api.v1alpha1.Constraints
   map:
     fields:
+    - name: apparmor
+      type:
+        namedType: com.github.confine-dev.confine.api.v1alpha1.AppArmorConstraints
     - name: seccomp
       type:
         namedType: com.github.confine-dev.confine.api.v1alpha1.SeccompConstraints
+    - name: selinux
+      type:
+        namedType: com.github.confine-dev.confine.api.v1alpha1.SELinuxConstraints
 - name: com.github.confine-dev.confine.api.v1alpha1.Floor
   map:
     fields:
@@ -384,6 +423,47 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: targetArtifact
       type:
         scalar: string
+- name: com.github.confine-dev.confine.api.v1alpha1.SELinuxConstraints
+  map:
+    fields:
+    - name: allowedBlocks
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: allowedPermissions
+      type:
+        list:
+          elementType:
+            namedType: com.github.confine-dev.confine.api.v1alpha1.SELinuxPermissions
+          elementRelationship: associative
+          keys:
+          - class
+    - name: allowedTemplates
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: allowedTypes
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+- name: com.github.confine-dev.confine.api.v1alpha1.SELinuxPermissions
+  map:
+    fields:
+    - name: class
+      type:
+        scalar: string
+    - name: permissions
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
 - name: com.github.confine-dev.confine.api.v1alpha1.SeccompBaseline
   scalar: string
 - name: com.github.confine-dev.confine.api.v1alpha1.SeccompConstraints

@@ -14,11 +14,11 @@ type testKind struct {
 	marks  []byte
 }
 
-func (k testKind) Name() string                                      { return k.name }
-func (k testKind) Format() profile.Format                            { return k.format }
-func (k testKind) Sniff(data []byte) bool                            { return bytes.Contains(data, k.marks) }
-func (k testKind) Parse(string, []byte) (profile.Profile, error)     { return nil, nil }
-func (k testKind) Constrain(profile.Profile, []profile.Limits) error { return nil }
+func (k testKind) Name() string                                                     { return k.name }
+func (k testKind) Format() profile.Format                                           { return k.format }
+func (k testKind) Sniff(data []byte) bool                                           { return bytes.Contains(data, k.marks) }
+func (k testKind) Parse(string, []byte) (profile.Profile, error)                    { return nil, nil }
+func (k testKind) Constrain(profile.Profile, profile.Scope, []profile.Limits) error { return nil }
 
 const (
 	seccompType  = "application/vnd.confine.seccomp.v1+json"

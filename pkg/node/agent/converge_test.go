@@ -341,7 +341,6 @@ func TestKindsTheNodeDoesNotSupport(t *testing.T) {
 		"supported are installed": {[]string{"a.alpha=1", "b.beta=2"}, "", status.True, status.Installed, "a.alpha=1"},
 		"all are required":        {[]string{"a.alpha=1", "b.beta=2"}, "  kinds: Required", status.False, reason.KindUnsupported, ""},
 		"nothing is left":         {[]string{"b.beta=2"}, "", status.False, reason.KindUnsupported, ""},
-		"carried, never read":     {[]string{"a.alpha=unread"}, "", status.False, reason.KindUnsupported, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
@@ -359,6 +358,32 @@ func TestKindsTheNodeDoesNotSupport(t *testing.T) {
 			}
 			if _, has := why["beta"]; has && why["beta"] != reason.KindUnsupported {
 				t.Errorf("kinds: %+v", p.Kinds)
+			}
+		})
+	}
+}
+
+// TestAnArtifactIsJudgedAsAWhole: what a node can't install it judges all the
+// same, and installs nothing of an artifact with one bad payload.
+func TestAnArtifactIsJudgedAsAWhole(t *testing.T) {
+	for name, c := range map[string]struct {
+		files []string
+		why   reason.Reason
+	}{
+		"an invalid one of a kind without host":      {[]string{"a.alpha=1", "b.beta=bad"}, reason.ProfileInvalid},
+		"another tenant's, of a kind without host":   {[]string{"a.alpha=1", "b.beta=shop"}, reason.ProfileForbidden},
+		"another tenant's, of a kind that has one":   {[]string{"a.alpha=shop"}, reason.ProfileForbidden},
+		"one good and one bad of a kind with a host": {[]string{"a.alpha=1", "b.alpha=shop"}, reason.ProfileForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			n.beta.SetUnsupported(true)
+			n.manifest("m", "nginx", n.remote.push(t, n.kinds, c.files, theKey()), "")
+			for range 2 {
+				p := find(t, n.once(), "nginx", "")
+				wantCondition(t, p, status.Ready, status.False, c.why)
+				n.wantFiles(n.alpha, "nginx", "")
+				n.wantFiles(n.beta, "nginx", "")
 			}
 		})
 	}

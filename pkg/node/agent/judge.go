@@ -26,28 +26,24 @@ type judgeKey struct {
 // content is what a verified artifact consists of. It lives in memory alone:
 // a restart judges again.
 type content struct {
-	files  map[string][]unit.File // by kind
-	unread map[string]error       // by kind
+	files map[string][]unit.File // by kind
 	// until is when the verdict must be made again; zero for never.
 	until time.Time
 }
 
 // has reports whether the verified artifact holds this very file of the kind.
 func (c *content) has(kind string, f unit.File) bool {
-	return c.unread[kind] == nil && slices.Contains(c.files[kind], f)
+	return slices.Contains(c.files[kind], f)
 }
 
 func (c *content) target(source unit.Source, requireAll bool) *plan.Target {
-	return &plan.Target{Source: source, Files: c.files, Unread: c.unread, RequireAll: requireAll}
+	return &plan.Target{Source: source, Files: c.files, RequireAll: requireAll}
 }
 
 func contentOf(art *artifact.Artifact) *content {
-	c := &content{files: map[string][]unit.File{}, unread: map[string]error{}, until: art.Verdict.ValidUntil}
+	c := &content{files: map[string][]unit.File{}, until: art.Verdict.ValidUntil}
 	for _, p := range art.Payloads {
 		c.files[p.Kind] = append(c.files[p.Kind], unit.File{Name: p.File, Digest: p.Digest, Size: int64(len(p.Data))})
-		if p.Unread != nil {
-			c.unread[p.Kind] = p.Unread
-		}
 	}
 	return c
 }

@@ -29,11 +29,14 @@ import (
 
 const repository = "registry.example.com/profiles/web"
 
-// plainKind is a kind whose payloads are any text; "unread" is carried and not
-// read, "bad" is invalid.
+// plainKind is a kind whose payloads are any text; "bad" is invalid, and
+// "shop" belongs to the namespace shop.
 type plainKind struct{ name string }
 
-type plainProfile struct{ plainKind }
+type plainProfile struct {
+	plainKind
+	ofShop bool
+}
 
 func (plainProfile) Findings() []profile.Finding { return nil }
 func (p plainProfile) Kind() string              { return p.name }
@@ -44,15 +47,17 @@ func (k plainKind) Format() profile.Format {
 }
 func (k plainKind) Sniff([]byte) bool { return false }
 func (k plainKind) Parse(file string, data []byte) (profile.Profile, error) {
-	switch {
-	case strings.HasPrefix(string(data), "unread"):
-		return nil, reason.New(reason.KindUnsupported, file, "not read by this version")
-	case strings.HasPrefix(string(data), "bad"):
+	if strings.HasPrefix(string(data), "bad") {
 		return nil, reason.New(reason.ProfileInvalid, file, "bad")
 	}
-	return plainProfile{k}, nil
+	return plainProfile{k, strings.HasPrefix(string(data), "shop")}, nil
 }
-func (k plainKind) Constrain(profile.Profile, []profile.Limits) error { return nil }
+func (k plainKind) Constrain(p profile.Profile, by profile.Scope, _ []profile.Limits) error {
+	if plain, ok := p.(plainProfile); !ok || plain.ofShop && !by.Holds("shop") {
+		return reason.New(reason.ProfileForbidden, "", "it belongs to the namespace shop")
+	}
+	return nil
+}
 
 func plainKinds() profile.Set {
 	return profile.NewSet(plainKind{"alpha"}, plainKind{"beta"})

@@ -15,8 +15,6 @@ type Target struct {
 	Source unit.Source
 	// Files by kind.
 	Files map[string][]unit.File
-	// Unread are the kinds that this version carries without reading them.
-	Unread map[string]error
 	// RequireAll is set where all kinds are installed or none.
 	RequireAll bool
 }
@@ -151,8 +149,6 @@ func (p *planner) unsupported(target *Target) map[string]error {
 	for kind := range target.Files {
 		why, served := p.Hosts[kind]
 		switch {
-		case target.Unread[kind] != nil:
-			found[kind] = target.Unread[kind]
 		case !served:
 			found[kind] = p.NoHost(kind)
 		case why != nil:

@@ -89,7 +89,7 @@ func render(p plan.Plan) []string {
 
 func TestMake(t *testing.T) {
 	target := func(from string, kinds map[string]string) *plan.Target {
-		tg := &plan.Target{Source: source(from), Files: map[string][]unit.File{}, Unread: map[string]error{}}
+		tg := &plan.Target{Source: source(from), Files: map[string][]unit.File{}}
 		for kind, names := range kinds {
 			tg.Files[kind] = files(names)
 		}
@@ -185,10 +185,6 @@ func TestMake(t *testing.T) {
 			in.Wanted[owner("a")].RequireAll = true
 			in.Slots = []journal.Slot{slot("alpha", "a", "one", "x")}
 		}, []string{"keep alpha web/a", "unsupported beta web/a: the kernel is too old"}},
-		"carried, not read": {func(in *plan.Input) {
-			in.Wanted[owner("a")] = target("one", map[string]string{"alpha": "x"})
-			in.Wanted[owner("a")].Unread["alpha"] = errOld
-		}, []string{"unsupported alpha web/a: the kernel is too old"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(c.want, render(plan.Make(world{}.with(c.change)))); diff != "" {

@@ -3,7 +3,8 @@
 //
 // The safe default, which a TrustPolicy relaxes by allowedNames, allowedFlags,
 // allowedCapabilities and allowedRules, admits profiles of a container that stay
-// what they are: called confine.NAMESPACE.NAME, attached to nothing, enforcing,
+// what they are: called confine.NAMESPACE.NAME for the namespace of who wants
+// them, attached to nothing, enforcing,
 // executing in themselves or in profiles of the same text, with no more
 // capabilities than runtimes give, without mounts, user namespaces and the like,
 // and without writing to the kernel's own interfaces. For the last, all rules
@@ -13,9 +14,6 @@
 // Includes are never read: <abstractions/...> and <tunables/...> are the host's
 // own and trusted, but for those known to allow what is forbidden here. Some
 // abstractions bring children and hats of their own, which Names does not know.
-//
-// No node installs AppArmor profiles yet: New carries them unread, and NewKind
-// is the kind that reads.
 package apparmor
 
 import (
@@ -26,15 +24,6 @@ import (
 
 // Name is the kind's word in resources, status and commands.
 const Name = "apparmor"
-
-// New returns the AppArmor kind as nodes have it: carried and not read.
-func New() profile.Opaque {
-	return profile.Opaque{
-		KindName:  Name,
-		Labels:    format(),
-		LooksLike: header().Match,
-	}
-}
 
 func format() profile.Format {
 	return profile.Format{

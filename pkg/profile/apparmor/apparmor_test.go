@@ -3,11 +3,7 @@ package apparmor_test
 import (
 	"testing"
 
-	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/apparmor"
-	"github.com/confine-dev/confine/pkg/profile/profiletest"
-	"github.com/confine-dev/confine/pkg/profile/seccomp"
-	"github.com/confine-dev/confine/pkg/profile/selinux"
 )
 
 const nginx = `#include <tunables/global>
@@ -17,13 +13,6 @@ profile confine.web.nginx flags=(attach_disconnected,mediate_deleted) {
   /usr/sbin/nginx mr,
 }
 `
-
-func TestConformance(t *testing.T) {
-	profiletest.RunKind(t, apparmor.New(), profiletest.KindCase{
-		Others: []profile.Kind{seccomp.New(seccomp.Options{}), selinux.New()},
-		Bad:    map[string]profiletest.Payload{"any": {Data: nginx}},
-	})
-}
 
 func TestSniff(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -45,7 +34,7 @@ func TestSniff(t *testing.T) {
 		"nothing":               {"", false},
 		"a comment on profiles": {"# profile x {\n", false},
 	} {
-		if got := apparmor.New().Sniff([]byte(tc.data)); got != tc.want {
+		if got := apparmor.NewKind().Sniff([]byte(tc.data)); got != tc.want {
 			t.Errorf("%s: got %v, want %v", name, got, tc.want)
 		}
 	}

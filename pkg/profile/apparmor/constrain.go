@@ -24,6 +24,7 @@ type Violation struct {
 // Classes of violations that allowedRules cannot name.
 const (
 	NameClass    RuleClass = "name"             // relaxed by allowedNames, runtime defaults never
+	OwnerClass   RuleClass = "owner"            // names of other namespaces, and names like Confine's own: never
 	FlagClass    RuleClass = "flag"             // relaxed by allowedFlags
 	Capabilities RuleClass = "named-capability" // relaxed by allowedCapabilities
 	ForeignFile  RuleClass = "foreign-file"     // quoted, absolute and climbing includes: never
@@ -36,7 +37,10 @@ const (
 // Constrain judges p against the limits of all matching policies. Deny rules
 // are always allowed. What each class of violation is about is said at
 // RuleClass; kernel.go says which interfaces of the kernel may not be written.
-func (*Kind) Constrain(p profile.Profile, all []profile.Limits) error {
+//
+// A name that begins with "confine", in whatever case, is confine.NAMESPACE.NAME
+// with the namespace of by: no policy gives it to anybody else.
+func (*Kind) Constrain(p profile.Profile, by profile.Scope, all []profile.Limits) error {
 	a, ok := p.(*Profile)
 	if !ok || a == nil {
 		return reason.New(reason.ProfileForbidden, "", "only an AppArmor profile can be judged as one").
@@ -54,14 +58,14 @@ func (*Kind) Constrain(p profile.Profile, all []profile.Limits) error {
 		read = append(read, l)
 	}
 	for _, l := range read {
-		if found := violations(a.Policy, l); len(found) > 0 {
-			return refusal(a.label, found)
+		if found := violations(a.Policy, by, l); len(found) > 0 {
+			return refusal(a.label, by, found)
 		}
 	}
 	return nil
 }
 
-func refusal(label string, found []Violation) error {
+func refusal(label string, by profile.Scope, found []Violation) error {
 	first := found[0]
 	detail := first.Detail
 	if len(found) > 1 {
@@ -70,7 +74,9 @@ func refusal(label string, found []Violation) error {
 	err := reason.New(reason.ProfileForbidden, label+":"+first.Pos.String(), "%s", detail)
 	switch first.Class {
 	case NameClass:
-		return err.WithAdvice("name the profile confine.NAMESPACE.NAME, or let allowedNames of every matching TrustPolicy name it")
+		return err.WithAdvice("name the profile confine.%s.NAME, or let allowedNames of every matching TrustPolicy name it", by.Namespace())
+	case OwnerClass:
+		return err.WithAdvice("name the profile confine.%s.NAME, or create the SecurityProfile in the namespace that the name says", by.Namespace())
 	case FlagClass:
 		return err.WithAdvice("leave out the flag, or let allowedFlags of every matching TrustPolicy name it")
 	case Capabilities:
@@ -85,6 +91,7 @@ func refusal(label string, found []Violation) error {
 // judge collects what one policy's limits forbid.
 type judge struct {
 	limits
+	by        profile.Scope
 	file      *policy.File
 	names     map[string]bool // of all profiles of the text, in full
 	found     []Violation
@@ -93,8 +100,8 @@ type judge struct {
 }
 
 // violations returns what l forbids in f, in the order of the text.
-func violations(f *policy.File, l limits) []Violation {
-	j := &judge{limits: l, file: f, names: map[string]bool{}, variables: variablesOf(f), budget: searchBudget}
+func violations(f *policy.File, by profile.Scope, l limits) []Violation {
+	j := &judge{limits: l, by: by, file: f, names: map[string]bool{}, variables: variablesOf(f), budget: searchBudget}
 	walk(f, func(name string, _ *policy.Profile) { j.names[name] = true })
 	j.preamble()
 	for _, p := range f.Profiles {
@@ -154,8 +161,7 @@ func (j *judge) abi(abi policy.ABI) {
 // topName judges what a profile is called in the kernel.
 func (j *judge) topName(p *policy.Profile) {
 	plain := regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._-]{0,252}\z`)
-	own := regexp.MustCompile(`\Aconfine(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){2,}\z`)
-	allowed := own.MatchString(p.Name) || slices.ContainsFunc(j.limits.names, func(r *regexp.Regexp) bool { return r.MatchString(p.Name) })
+	namespace, own := namespaceOf(p.Name)
 	switch {
 	case p.Hat:
 		j.object(p.Pos, NameClass, "a hat may only stand inside of its profile")
@@ -163,10 +169,34 @@ func (j *judge) topName(p *policy.Profile) {
 		j.object(p.Pos, NameClass, "the profile's name %s is no plain word", shown(p.Name))
 	case isReserved(p.Name):
 		j.object(p.Pos, NameClass, "the name %s belongs to the host or a runtime", shown(p.Name))
-	case !allowed:
-		j.object(p.Pos, NameClass, "the profile's name %s is not confine.NAMESPACE.NAME of DNS labels", shown(p.Name))
+	case own && !j.by.Holds(namespace):
+		j.object(p.Pos, OwnerClass, "the name %s belongs to the namespace %s", shown(p.Name), namespace)
+	case own:
+	case claimsPrefix(p.Name):
+		j.object(p.Pos, OwnerClass, "the profile's name %s is not confine.%s.NAME of DNS labels", shown(p.Name), j.by.Namespace())
+	case !slices.ContainsFunc(j.limits.names, func(r *regexp.Regexp) bool { return r.MatchString(p.Name) }):
+		j.object(p.Pos, NameClass, "the profile's name %s is not confine.%s.NAME of DNS labels", shown(p.Name), j.by.Namespace())
 	}
 }
+
+// namespaceOf returns the namespace that a name belongs to: the first of the
+// DNS labels after "confine.", of which there are two or more. A namespace has
+// no dot, so no two have a name in common.
+func namespaceOf(name string) (string, bool) {
+	own := regexp.MustCompile(`\Aconfine\.([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)+\z`)
+	m := own.FindStringSubmatch(name)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
+}
+
+// claimsPrefix reports names that read as if they were Confine's own. Only
+// namespaceOf says whose they are; policies do not list them.
+func claimsPrefix(name string) bool { return strings.HasPrefix(strings.ToLower(name), prefix) }
+
+// prefix begins the names of all profiles that need no relaxation.
+const prefix = "confine"
 
 // isReserved reports names that are never given away: "unconfined", and what
 // runtimes load as their default.

@@ -42,7 +42,7 @@ func TestWhatTheDefaultAllows(t *testing.T) {
 		"paths by variables": "@{HOME}/** rw,\n@{HOME}/@{XDG_DOWNLOAD_DIR}/** w,\n@{run}/x.pid w,",
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := k.Constrain(parse(t, body(rules)), nil); err != nil {
+			if err := k.Constrain(parse(t, body(rules)), profile.ForAnyone(), nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -71,14 +71,14 @@ func TestRelaxations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := parse(t, tc.text)
-			if err := k.Constrain(p, raw(tc.allows)); err != nil {
+			if err := k.Constrain(p, profile.ForAnyone(), raw(tc.allows)); err != nil {
 				t.Errorf("with %s: %v", tc.allows, err)
 			}
 			for text, limits := range map[string][]profile.Limits{
 				"the default": nil, "too little": raw(tc.short), "one of two policies": append(raw(tc.allows), nil),
 				"the other of two": append(raw(tc.short), raw(tc.allows)...),
 			} {
-				if err := k.Constrain(p, limits); !errors.Is(err, reason.ProfileForbidden) {
+				if err := k.Constrain(p, profile.ForAnyone(), limits); !errors.Is(err, reason.ProfileForbidden) {
 					t.Errorf("with %s: %v", text, err)
 				}
 			}
@@ -106,7 +106,7 @@ func TestNeverAllowed(t *testing.T) {
 		"climbing":      body(`include <abstractions/../../passwd>`),
 		"a feature set": "abi <tunables/home>,\nprofile confine.a.b {\n}\n",
 	} {
-		if err := apparmor.NewKind().Constrain(parse(t, text), raw(most)); !errors.Is(err, reason.ProfileForbidden) {
+		if err := apparmor.NewKind().Constrain(parse(t, text), profile.ForAnyone(), raw(most)); !errors.Is(err, reason.ProfileForbidden) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -119,6 +119,9 @@ func TestUnreadableLimits(t *testing.T) {
 		"an unknown flag":       `{"allowedFlags":["quiet"]}`,
 		"an unknown capability": `{"allowedCapabilities":["CAP_SYS_ADMIN"]}`,
 		"every name":            `{"allowedNames":["*"]}`,
+		"Confine's own names":   `{"allowedNames":["confine.*"]}`,
+		"a tenant's name":       `{"allowedNames":["confine.shop.web"]}`,
+		"names like Confine's":  `{"allowedNames":["Confined-*"]}`,
 		"nearly every name":     `{"allowedNames":["u*"]}`,
 		"a path":                `{"allowedNames":["/usr/bin/*"]}`,
 		"an expression":         `{"allowedNames":["web(.*)"]}`,
@@ -130,7 +133,7 @@ func TestUnreadableLimits(t *testing.T) {
 		"something after it":    `{} {}`,
 		"too many items":        `{"allowedFlags":[` + strings.Repeat(`"audit",`, 600) + `"audit"]}`,
 	} {
-		if err := apparmor.NewKind().Constrain(p, raw(limits)); !errors.Is(err, reason.TrustPolicyInvalid) {
+		if err := apparmor.NewKind().Constrain(p, profile.ForAnyone(), raw(limits)); !errors.Is(err, reason.TrustPolicyInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -148,7 +151,7 @@ func TestTangledTextIsForbidden(t *testing.T) {
 	for name, text := range texts {
 		t.Run(name, func(t *testing.T) {
 			p := parse(t, text)
-			if err := k.Constrain(p, nil); !errors.Is(err, reason.ProfileForbidden) {
+			if err := k.Constrain(p, profile.ForAnyone(), nil); !errors.Is(err, reason.ProfileForbidden) {
 				t.Errorf("got %v", err)
 			}
 			found := apparmor.Violations(p.(*apparmor.Profile))
@@ -163,10 +166,10 @@ func TestTangledTextIsForbidden(t *testing.T) {
 	for _, n := range []string{"1", "2", "3", "4", "5"} {
 		nested.WriteString("@{V" + n + "} = @{V0}@{V0}@{V0}@{V0}\n")
 	}
-	if err := k.Constrain(parse(t, nested.String()+"profile confine.a.b {\n@{V5} w,\n}\n"), nil); !errors.Is(err, reason.ProfileForbidden) {
+	if err := k.Constrain(parse(t, nested.String()+"profile confine.a.b {\n@{V5} w,\n}\n"), profile.ForAnyone(), nil); !errors.Is(err, reason.ProfileForbidden) {
 		t.Errorf("variables that explode: %v", err)
 	}
-	if err := k.Constrain(parse(t, "@{A} = @{B}\n@{B} = @{A}\nprofile confine.a.b {\n@{A} w,\n}\n"), nil); !errors.Is(err, reason.ProfileForbidden) {
+	if err := k.Constrain(parse(t, "@{A} = @{B}\n@{B} = @{A}\nprofile confine.a.b {\n@{A} w,\n}\n"), profile.ForAnyone(), nil); !errors.Is(err, reason.ProfileForbidden) {
 		t.Errorf("variables that hold themselves: %v", err)
 	}
 }

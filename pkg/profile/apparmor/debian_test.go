@@ -21,6 +21,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/apparmor"
 	"github.com/confine-dev/confine/pkg/profile/apparmor/policy"
 	"github.com/confine-dev/confine/pkg/reason"
@@ -190,7 +191,7 @@ func TestRealProfiles(t *testing.T) {
 		for class := range classes {
 			by[class]++
 		}
-		err = k.Constrain(p, nil)
+		err = k.Constrain(p, profile.ForAnyone(), nil)
 		if err != nil {
 			forbidden++
 		}
@@ -276,7 +277,7 @@ func TestRuntimesDefaults(t *testing.T) {
 		}
 		limits := `{"allowedRules":["capability","umount","kernel-interface"]}`
 		renamed := strings.ReplaceAll(text, "docker-default", "confine.web.default")
-		if err := apparmor.NewKind().Constrain(parse(t, renamed), raw(limits)); err != nil {
+		if err := apparmor.NewKind().Constrain(parse(t, renamed), profile.ForAnyone(), raw(limits)); err != nil {
 			t.Errorf("%s with %s: %v", module, limits, err)
 		}
 		if _, err := realParser(t, text, "-S"); err != nil {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/apparmor"
 	"github.com/confine-dev/confine/pkg/reason"
 )
@@ -56,13 +57,13 @@ func nameEscapes() []escape {
 		{"a child from outside", "", named("profile confine.web.x//y"), "it defines a child of a profile that others own", "name", false},
 		{"a child of the host's profile", "", named("profile firefox//lpr"), host, "name", false},
 		{"a hat at the top", "", named("hat confine.web.x"), "a hat stands for itself only in its profile", "name", false},
-		{"other letters", "", named("profile Confine.web.x"), "names tell cases apart, folders of the host may not", "name", false},
+		{"other letters", "", named("profile Confine.web.x"), "names tell cases apart, folders of the host may not", "owner", false},
 		{"a look-alike", "", named("profile confine.web.nginх"), "the last letter is Cyrillic", "name", false},
 		{"a blank in the name", "", named(`profile "confine.web.x y"`), "tools split the list of loaded profiles at blanks", "name", false},
 		{"a name that ends like a mode", "", named(`profile "confine.web.x (enforce)"`), "the kernel lists it like another profile", "name", false},
-		{"a dot at the end", "", named("profile confine.web."), "it is no name of a namespace's object", "name", false},
-		{"no name behind the namespace", "", named("profile confine.web"), "it stands in no namespace", "name", false},
-		{"a dot that climbs", "", named("profile confine..x"), "its namespace is empty", "name", false},
+		{"a dot at the end", "", named("profile confine.web."), "it is no name of a namespace's object", "owner", false},
+		{"no name behind the namespace", "", named("profile confine.web"), "it stands in no namespace", "owner", false},
+		{"a dot that climbs", "", named("profile confine..x"), "its namespace is empty", "owner", false},
 		{"flags as a part of the name", "", "profile confine.web.x(complain) {\n}", "the parenthesis belongs to the name", "name", false},
 		{"a second profile", "", named("profile confine.web.x") + "\n" + named("profile docker-default"), runtime, "name", false},
 		{"a comment hides nothing", "", "profile docker-default # profile confine.web.x\n{\n}", runtime, "", false},
@@ -269,7 +270,7 @@ func TestEscapesAreRefused(t *testing.T) {
 			if len(found) == 0 || found[0].Class != e.class {
 				t.Fatalf("found %v, want %s: %s\n%s", found, e.class, e.why, e.policy())
 			}
-			err = k.Constrain(p, nil)
+			err = k.Constrain(p, profile.ForAnyone(), nil)
 			if !errors.Is(err, reason.ProfileForbidden) {
 				t.Errorf("got %v: %s", err, e.why)
 			}
@@ -284,7 +285,7 @@ func TestEscapesAreRefused(t *testing.T) {
 func TestTheFrameOfEscapesPasses(t *testing.T) {
 	k := apparmor.NewKind()
 	for _, text := range []string{body("/x r,"), body("^x {\n}", "hat y {\n}", "profile z {\n}"), sibling, body("deny /** w,", "deny capability,", "deny mount,", "deny ptrace,", "deny all,")} {
-		if err := k.Constrain(parse(t, text), nil); err != nil {
+		if err := k.Constrain(parse(t, text), profile.ForAnyone(), nil); err != nil {
 			t.Errorf("%v\n%s", err, text)
 		}
 	}

@@ -78,9 +78,9 @@ func FuzzConstrain(f *testing.F) {
 			return
 		}
 		begin := time.Now()
-		safe := k.Constrain(p, nil)
-		both := k.Constrain(p, []profile.Limits{nil, limits})
-		alone := k.Constrain(p, []profile.Limits{limits})
+		safe := k.Constrain(p, profile.ForAnyone(), nil)
+		both := k.Constrain(p, profile.ForAnyone(), []profile.Limits{nil, limits})
+		alone := k.Constrain(p, profile.ForAnyone(), []profile.Limits{limits})
 		if safe != nil && both == nil {
 			t.Fatalf("a second policy admitted what the first forbids: %v", safe)
 		}

@@ -83,7 +83,7 @@ profile confine.web.all /usr/bin/{a,b} xattrs=(security.x="y") flags=(attach_dis
 
 func conformance() profiletest.KindCase {
 	return profiletest.KindCase{
-		Others: []profile.Kind{seccomp.New(seccomp.Options{}), selinux.New()},
+		Others: []profile.Kind{seccomp.New(seccomp.Options{}), selinux.NewKind()},
 		Good: map[string]profiletest.Payload{
 			"tight":      {Data: nginx},
 			"everything": {Data: everything},
@@ -136,7 +136,7 @@ func conformance() profiletest.KindCase {
 			"no keyword":                   {Data: "x {\n}\n", Position: "1:1"},
 			"a rule outside":               {Data: "/a r,\n", Position: "1:4"},
 		},
-		Safe: "tight", Unsafe: "everything",
+		Safe: "tight", Unsafe: "everything", Namespace: "web",
 	}
 }
 
@@ -174,7 +174,7 @@ func TestTheExamplesPass(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := parse(t, string(data))
-		if err := apparmor.NewKind().Constrain(p, nil); err != nil {
+		if err := apparmor.NewKind().Constrain(p, profile.ForAnyone(), nil); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
 		for _, f := range p.Findings() {

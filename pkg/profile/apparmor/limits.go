@@ -136,5 +136,8 @@ func namePattern(text string) (*regexp.Regexp, error) {
 		return nil, fmt.Errorf("%q is no pattern of names: letters, digits, dots, hyphens and underscores, "+
 			"and * after the first three characters", text)
 	}
+	if claimsPrefix(text) {
+		return nil, fmt.Errorf("%q: a name that begins with %s belongs to the namespace that it says, and no policy gives it to another", text, prefix)
+	}
 	return regexp.Compile(`\A` + strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, `[A-Za-z0-9._-]*`) + `\z`)
 }

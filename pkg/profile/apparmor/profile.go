@@ -22,7 +22,7 @@ type Profile struct {
 	bytes  int
 }
 
-// NewKind returns the AppArmor kind that reads its profiles.
+// NewKind returns the AppArmor kind.
 func NewKind() *Kind { return &Kind{} }
 
 // Name is "apparmor".

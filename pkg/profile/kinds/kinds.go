@@ -8,19 +8,9 @@ import (
 	"github.com/confine-dev/confine/pkg/profile/selinux"
 )
 
-// All returns every kind as nodes judge it: a kind that no node installs yet
-// is carried without being read. resolver may be nil: see seccomp.Options.
+// All returns every kind. Nodes, registries' clients and commands judge by the
+// same list. resolver may be nil: see seccomp.Options.
 func All(resolver seccomp.Resolver) profile.Set {
-	return profile.NewSet(
-		seccomp.New(seccomp.Options{Resolver: resolver}),
-		apparmor.New(),
-		selinux.New(),
-	)
-}
-
-// Readable returns every kind as far as this version can read it, for showing
-// profiles to people before nodes install them.
-func Readable(resolver seccomp.Resolver) profile.Set {
 	return profile.NewSet(
 		seccomp.New(seccomp.Options{Resolver: resolver}),
 		apparmor.NewKind(),

@@ -34,30 +34,14 @@ func TestAllKindsAreFoundByTheirLabels(t *testing.T) {
 	}
 }
 
-// Lint must take a file for what a node takes it for.
-func TestReadableKindsHaveTheSameLabels(t *testing.T) {
-	formats := func(set profile.Set) map[string]profile.Format {
-		out := map[string]profile.Format{}
-		for _, k := range set.All() {
-			out[k.Name()] = k.Format()
-		}
-		return out
-	}
-	if diff := cmp.Diff(formats(kinds.All(nil)), formats(kinds.Readable(nil))); diff != "" {
-		t.Error(diff)
-	}
-}
-
 func TestContentOfOneKindIsNotTakenForAnother(t *testing.T) {
 	for want, data := range map[string]string{
 		"seccomp":  "{\n \"defaultAction\": \"SCMP_ACT_ERRNO\"\n}\n",
 		"apparmor": "profile confine.web.x {\n}\n",
 		"selinux":  "(block web (blockinherit container))\n",
 	} {
-		for _, set := range []profile.Set{kinds.All(nil), kinds.Readable(nil)} {
-			if diff := cmp.Diff([]string{want}, names(set.BySniff([]byte(data)))); diff != "" {
-				t.Errorf("%s:\n%s", want, diff)
-			}
+		if diff := cmp.Diff([]string{want}, names(kinds.All(nil).BySniff([]byte(data)))); diff != "" {
+			t.Errorf("%s:\n%s", want, diff)
 		}
 	}
 	if found := kinds.All(nil).BySniff([]byte("hello")); len(found) > 0 {

@@ -31,14 +31,16 @@ type Payload struct {
 type KindCase struct {
 	// Others are the further kinds of the set the kind lives in.
 	Others []profile.Kind
-	// Good are payloads that parse; empty for kinds that carry theirs unread.
+	// Good are payloads that parse.
 	Good map[string]Payload
-	// Bad are payloads refused as ProfileInvalid, or as KindUnsupported where
-	// Good is empty.
+	// Bad are payloads refused as ProfileInvalid.
 	Bad map[string]Payload
 	// Safe names a payload of Good that the safe default admits, Unsafe one
-	// that it forbids. Both are required where Good is not empty.
+	// that it forbids.
 	Safe, Unsafe string
+	// Namespace is the one that names in Safe belong to; empty for kinds whose
+	// profiles have no names.
+	Namespace string
 }
 
 // RunKind holds k against the contract of profile.Kind.
@@ -223,18 +225,13 @@ func checkNasty(t *testing.T, k profile.Kind, c KindCase) {
 }
 
 func checkConstrain(t *testing.T, k profile.Kind, c KindCase) {
-	if len(c.Good) == 0 {
-		if err := k.Constrain(nil, nil); !errors.Is(err, reason.KindUnsupported) {
-			t.Errorf("an unread kind judged a profile: %v", err)
-		}
-		return
-	}
-	if err := k.Constrain(nil, nil); !errors.Is(err, reason.ProfileForbidden) {
+	if err := k.Constrain(nil, profile.ForAnyone(), nil); !errors.Is(err, reason.ProfileForbidden) {
 		t.Errorf("no profile at all: got %v", err)
 	}
-	if err := k.Constrain(foreign{}, nil); !errors.Is(err, reason.ProfileForbidden) {
+	if err := k.Constrain(foreign{}, profile.ForAnyone(), nil); !errors.Is(err, reason.ProfileForbidden) {
 		t.Errorf("a profile of another kind: got %v", err)
 	}
+	checkScope(t, k, c)
 	for name, want := range map[string]error{c.Safe: nil, c.Unsafe: reason.ProfileForbidden} {
 		p, err := k.Parse(name, []byte(c.Good[name].Data))
 		if err != nil {
@@ -243,7 +240,7 @@ func checkConstrain(t *testing.T, k profile.Kind, c KindCase) {
 		for text, limits := range map[string][]profile.Limits{
 			"no list": nil, "an empty list": {}, "one nil": {nil}, "two nils": {nil, nil},
 		} {
-			err := k.Constrain(p, limits)
+			err := k.Constrain(p, profile.ForAnyone(), limits)
 			if !errors.Is(err, want) {
 				t.Errorf("%s under %s: got %v, want %v", name, text, err, want)
 			}
@@ -253,9 +250,41 @@ func checkConstrain(t *testing.T, k profile.Kind, c KindCase) {
 		}
 		for text, raw := range unreadableLimits() {
 			for _, limits := range [][]profile.Limits{{raw}, {nil, raw}, {raw, nil}} {
-				if err := k.Constrain(p, limits); !errors.Is(err, reason.TrustPolicyInvalid) {
+				if err := k.Constrain(p, profile.ForAnyone(), limits); !errors.Is(err, reason.TrustPolicyInvalid) {
 					t.Errorf("%s under limits with %s: got %v, want TrustPolicyInvalid", name, text, err)
 				}
+			}
+		}
+	}
+}
+
+// checkScope holds that names of a namespace are for its owners alone, and that
+// who owns a profile forgives nothing else.
+func checkScope(t *testing.T, k profile.Kind, c KindCase) {
+	t.Helper()
+	var foreign error
+	if c.Namespace != "" {
+		foreign = reason.ProfileForbidden
+	}
+	for text, tc := range map[string]struct {
+		by   profile.Scope
+		safe error
+	}{
+		"anyone":              {profile.ForAnyone(), nil},
+		"its owner":           {profile.For(profile.Owner{Namespace: c.Namespace, Name: "name"}), nil},
+		"nobody":              {profile.Scope{}, foreign},
+		"another":             {profile.For(profile.Owner{Namespace: "zzz-other", Name: "name"}), foreign},
+		"a longer namespace":  {profile.For(profile.Owner{Namespace: c.Namespace + "-x", Name: "name"}), foreign},
+		"a star":              {profile.For(profile.Owner{Namespace: "*", Name: "name"}), foreign},
+		"the name in between": {profile.For(profile.Owner{Namespace: "zzz", Name: c.Namespace}), foreign},
+	} {
+		for name, want := range map[string]error{c.Safe: tc.safe, c.Unsafe: reason.ProfileForbidden} {
+			p, err := k.Parse(name, []byte(c.Good[name].Data))
+			if err != nil {
+				t.Fatalf("%q: %v", name, err)
+			}
+			if err := k.Constrain(p, tc.by, nil); !errors.Is(err, want) {
+				t.Errorf("%s for %s: got %v, want %v", name, text, err, want)
 			}
 		}
 	}
@@ -338,7 +367,7 @@ func checkConcurrency(t *testing.T, k profile.Kind, c KindCase) {
 				line := fmt.Sprint(name, err, k.Sniff([]byte(payload.Data)))
 				if err == nil {
 					found, _ := json.Marshal(p.Findings())
-					line += fmt.Sprint(string(found), k.Constrain(p, nil))
+					line += fmt.Sprint(string(found), k.Constrain(p, profile.ForAnyone(), nil))
 				}
 				out = append(out, line)
 			}

@@ -47,10 +47,10 @@ func TestLimitsAreTheAPIType(t *testing.T) {
 		if !strings.Contains(string(data), name) {
 			t.Errorf("%s is not set in %s", name, data)
 		}
-		if err := k.Constrain(mount, []profile.Limits{data}); !errors.Is(err, tc.mount) {
+		if err := k.Constrain(mount, profile.ForAnyone(), []profile.Limits{data}); !errors.Is(err, tc.mount) {
 			t.Errorf("%s: mount: %v", data, err)
 		}
-		if err := k.Constrain(read, []profile.Limits{data}); !errors.Is(err, tc.read) {
+		if err := k.Constrain(read, profile.ForAnyone(), []profile.Limits{data}); !errors.Is(err, tc.read) {
 			t.Errorf("%s: read: %v", data, err)
 		}
 	}
@@ -59,7 +59,7 @@ func TestLimitsAreTheAPIType(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := k.Constrain(read, []profile.Limits{data}); err != nil {
+		if err := k.Constrain(read, profile.ForAnyone(), []profile.Limits{data}); err != nil {
 			t.Errorf("baseline %q: %v", b, err)
 		}
 	}

@@ -106,7 +106,7 @@ func entries(n int) string {
 
 func TestConformance(t *testing.T) {
 	profiletest.RunKind(t, seccomp.New(seccomp.Options{}), profiletest.KindCase{
-		Others: []profile.Kind{apparmor.New(), selinux.New()},
+		Others: []profile.Kind{apparmor.NewKind(), selinux.NewKind()},
 		Good: map[string]profiletest.Payload{
 			"tight": {Data: tight}, "mounting": {Data: mounting}, "everything": {Data: everything}, "open": {Data: open},
 			"128 entries": {Data: entries(128)},

@@ -21,8 +21,9 @@ const (
 // Constrain judges p against every policy's limits by itself; p must pass all.
 // Without limits, or with nil ones, p may allow at most what containerd's
 // default profile allows without capabilities, on every architecture where its
-// rules can take effect.
-func (k *Kind) Constrain(p profile.Profile, all []profile.Limits) error {
+// rules can take effect. For whom makes no difference: a seccomp profile has no
+// name of its own.
+func (k *Kind) Constrain(p profile.Profile, _ profile.Scope, all []profile.Limits) error {
 	sp, ok := p.(*Profile)
 	if !ok || sp == nil {
 		return reason.New(reason.ProfileForbidden, "", "this is not a seccomp profile")

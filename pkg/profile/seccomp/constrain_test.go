@@ -270,12 +270,12 @@ func TestHandMadeProfilesAreJudgedToo(t *testing.T) {
 		"metadata":          {DefaultAction: seccomp.ActErrno, ListenerMetadata: "x"},
 	} {
 		for _, limits := range [][]profile.Limits{nil, raw(`{"baseline":"Unbounded"}`)} {
-			if err := k.Constrain(p, limits); !errors.Is(err, reason.ProfileForbidden) {
+			if err := k.Constrain(p, profile.ForAnyone(), limits); !errors.Is(err, reason.ProfileForbidden) {
 				t.Errorf("%s: got %v", name, err)
 			}
 		}
 	}
-	if err := k.Constrain((*seccomp.Profile)(nil), nil); !errors.Is(err, reason.ProfileForbidden) {
+	if err := k.Constrain((*seccomp.Profile)(nil), profile.ForAnyone(), nil); !errors.Is(err, reason.ProfileForbidden) {
 		t.Errorf("a nil profile: got %v", err)
 	}
 }
@@ -286,7 +286,7 @@ func TestRefusalsPointAtTheRule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refusal, ok := reason.Of(k.Constrain(p, nil))
+	refusal, ok := reason.Of(k.Constrain(p, profile.ForAnyone(), nil))
 	if !ok || refusal.Object != "web.json:4:4" {
 		t.Errorf("got %v", refusal)
 	}
@@ -304,7 +304,7 @@ func judge(t *testing.T, resolver seccomp.Resolver, cases map[string]verdictCase
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = k.Constrain(p, tc.limits)
+			err = k.Constrain(p, profile.ForAnyone(), tc.limits)
 			if !errors.Is(err, tc.want) {
 				t.Fatalf("got %v, want %v", err, tc.want)
 			}

@@ -71,8 +71,8 @@ func FuzzConstrain(f *testing.F) {
 		if err != nil {
 			return
 		}
-		safe := k.Constrain(p, nil)
-		both := k.Constrain(p, []profile.Limits{nil, limits})
+		safe := k.Constrain(p, profile.ForAnyone(), nil)
+		both := k.Constrain(p, profile.ForAnyone(), []profile.Limits{nil, limits})
 		if safe != nil && both == nil {
 			t.Fatalf("a second policy admitted what the first forbids: %v", safe)
 		}
@@ -175,7 +175,7 @@ func FuzzLimits(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, limits []byte) {
-		err := k.Constrain(p, []profile.Limits{limits})
+		err := k.Constrain(p, profile.ForAnyone(), []profile.Limits{limits})
 		relaxes := bytes.Contains(limits, []byte("mount")) || bytes.Contains(limits, []byte("Unbounded")) || bytes.Contains(limits, []byte(`\`))
 		if err == nil && !relaxes {
 			t.Errorf("mount is admitted by %q", limits)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/seccomp"
 )
 
@@ -37,7 +38,7 @@ func TestRandomConditionsNeverEscape(t *testing.T) {
 			})
 		}
 		p := &seccomp.Profile{DefaultAction: seccomp.ActErrno, Architectures: arches[rnd.IntN(len(arches))], Syscalls: []seccomp.Syscall{s}}
-		if k.Constrain(p, nil) != nil {
+		if k.Constrain(p, profile.ForAnyone(), nil) != nil {
 			refused++
 			continue
 		}
@@ -65,7 +66,7 @@ func TestTheLargestProfilesAreQuick(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Constrain(p, nil); err == nil {
+	if err := k.Constrain(p, profile.ForAnyone(), nil); err == nil {
 		t.Error("zzzzzzzz is within the default")
 	}
 	if changes, err := k.Diff(p, p); err != nil || len(changes) > 0 {

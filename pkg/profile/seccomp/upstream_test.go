@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/seccomp"
 )
 
@@ -99,7 +100,7 @@ func TestContainerdsOwnProfilePasses(t *testing.T) {
 		t.Run(goarch, func(t *testing.T) {
 			p := &seccomp.Profile{DefaultAction: seccomp.ActErrno, Architectures: arches,
 				Syscalls: slices.Concat(f.Everywhere, f.Profiles[goarch])}
-			if err := seccomp.New(seccomp.Options{}).Constrain(p, nil); err != nil {
+			if err := seccomp.New(seccomp.Options{}).Constrain(p, profile.ForAnyone(), nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -126,14 +127,14 @@ func TestMobysDefaultPasses(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64", "ppc64le", "riscv64", "s390x"} {
 		t.Run(arch, func(t *testing.T) {
 			p := flattened(t, data, seccomp.FlattenOptions{Arch: arch})
-			if err := seccomp.New(seccomp.Options{}).Constrain(p, nil); err != nil {
+			if err := seccomp.New(seccomp.Options{}).Constrain(p, profile.ForAnyone(), nil); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	t.Run("with CAP_SYS_ADMIN it does not", func(t *testing.T) {
 		p := flattened(t, data, seccomp.FlattenOptions{Caps: []string{"CAP_SYS_ADMIN"}})
-		if err := seccomp.New(seccomp.Options{}).Constrain(p, nil); err == nil {
+		if err := seccomp.New(seccomp.Options{}).Constrain(p, profile.ForAnyone(), nil); err == nil {
 			t.Error("mount and bpf are within the default")
 		}
 	})
@@ -146,11 +147,11 @@ func TestContainersCommonsDefault(t *testing.T) {
 	data := fromModule(t, "go.podman.io/common", "pkg/seccomp/seccomp.json")
 	p := flattened(t, data, seccomp.FlattenOptions{Arch: "amd64"})
 	k := seccomp.New(seccomp.Options{})
-	err := k.Constrain(p, nil)
+	err := k.Constrain(p, profile.ForAnyone(), nil)
 	if err == nil || !strings.Contains(err.Error(), "beyond RuntimeDefault") {
 		t.Errorf("got %v", err)
 	}
-	if err := k.Constrain(p, raw(`{"baseline":"Unbounded"}`)); err != nil {
+	if err := k.Constrain(p, profile.ForAnyone(), raw(`{"baseline":"Unbounded"}`)); err != nil {
 		t.Error(err)
 	}
 	if p.DefaultErrnoRet == nil || *p.DefaultErrnoRet != 38 {

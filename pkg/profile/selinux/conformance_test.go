@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/confine-dev/confine/pkg/profile"
+	"github.com/confine-dev/confine/pkg/profile/apparmor"
 	"github.com/confine-dev/confine/pkg/profile/profiletest"
 	"github.com/confine-dev/confine/pkg/profile/seccomp"
 	"github.com/confine-dev/confine/pkg/profile/selinux"
@@ -91,8 +92,8 @@ func bad() map[string]profiletest.Payload {
 
 func TestKindConformance(t *testing.T) {
 	profiletest.RunKind(t, selinux.NewKind(), profiletest.KindCase{
-		Others: []profile.Kind{seccomp.New(seccomp.Options{})},
-		Good:   good(), Bad: bad(), Safe: "serving", Unsafe: "reaching",
+		Others: []profile.Kind{seccomp.New(seccomp.Options{}), apparmor.NewKind()},
+		Good:   good(), Bad: bad(), Safe: "serving", Unsafe: "reaching", Namespace: "shop-eu",
 	})
 }
 
@@ -130,7 +131,7 @@ func TestTheExampleIsAdmittedAsItStands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := selinux.NewKind().Constrain(p, nil); err != nil {
+	if err := selinux.NewKind().Constrain(p, profile.ForAnyone(), nil); err != nil {
 		t.Error(err)
 	}
 	if found := p.Findings(); len(found) > 0 {

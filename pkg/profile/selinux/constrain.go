@@ -16,9 +16,10 @@ const shownProblems = 5
 
 // Constrain judges p by the closed grammar, once with each policy's limits; p
 // must pass all of them, so that a relaxation counts only where every policy
-// states it. Whether the block is named for the namespace it is installed for
-// is the caller's question: see NamespaceOf.
-func (k *Kind) Constrain(p profile.Profile, all []profile.Limits) error {
+// states it. A block that begins with "confine" is named confine_NAMESPACE_NAME
+// with the namespace of by, as NamespaceOf reads it: no policy gives it to
+// anybody else.
+func (k *Kind) Constrain(p profile.Profile, by profile.Scope, all []profile.Limits) error {
 	sp, ok := p.(*Profile)
 	if !ok || sp == nil {
 		return reason.New(reason.ProfileForbidden, "", "this is not an SELinux profile")
@@ -35,7 +36,7 @@ func (k *Kind) Constrain(p profile.Profile, all []profile.Limits) error {
 		judged = append(judged, l)
 	}
 	for _, l := range judged {
-		c := &check{profile: sp, limits: l, permitted: defaultPermissions(), inherited: map[string]bool{}}
+		c := &check{profile: sp, by: by, limits: l, permitted: defaultPermissions(), inherited: map[string]bool{}}
 		for class, permissions := range l.permissions {
 			c.permitted[class] = append(c.permitted[class], permissions...)
 		}
@@ -50,6 +51,7 @@ func (k *Kind) Constrain(p profile.Profile, all []profile.Limits) error {
 // check is one policy's limits held against one profile.
 type check struct {
 	profile   *Profile
+	by        profile.Scope
 	limits    limits
 	permitted map[string][]string
 	inherited map[string]bool
@@ -140,6 +142,7 @@ func (c *check) block(form *cil.Node) {
 
 func (c *check) blockName(n *cil.Node) {
 	name := n.Text
+	namespace, own := NamespaceOf(name)
 	switch {
 	case len(name) > MaxBlockBytes || !blockPattern().MatchString(name):
 		c.object(n, "the block's name %s is not made of at most %d lower-case letters, digits and underscores", clip(name), MaxBlockBytes)
@@ -147,9 +150,19 @@ func (c *check) blockName(n *cil.Node) {
 		c.object(n, "%s", refuseBlockName(name))
 	case slices.Contains(c.limits.templates, name):
 		c.object(n, "the block %s is a template that the policy lists", clip(name))
+	case own && !c.by.Holds(namespace):
+		c.object(n, "the block %s belongs to the namespace %s: name it %s, or create the SecurityProfile there", clip(name), namespace, blockNameFor(c.by))
+	case own:
+	case strings.HasPrefix(name, reservedPrefix):
+		c.object(n, "the block %s is not named %s (hyphens of the namespace as two underscores)", clip(name), blockNameFor(c.by))
 	case !c.limits.blockAllowed(name):
-		c.object(n, "the block %s is not named %s<namespace>_<name> (hyphens as two underscores), nor as allowedBlocks says", clip(name), blockPrefix)
+		c.object(n, "the block %s is not named %s (hyphens of the namespace as two underscores), nor as allowedBlocks says", clip(name), blockNameFor(c.by))
 	}
+}
+
+// blockNameFor shows how blocks are named for a scope.
+func blockNameFor(by profile.Scope) string {
+	return blockPrefix + strings.ReplaceAll(by.Namespace(), "-", "__") + "_NAME"
 }
 
 // inherit judges (blockinherit TEMPLATE).

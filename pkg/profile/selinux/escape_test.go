@@ -29,7 +29,7 @@ func TestNoEscapeIsAdmitted(t *testing.T) {
 				t.Fatalf("Parse refuses what lint should explain: %v", err)
 			}
 			for _, limits := range [][]profile.Limits{nil, {nil}, {profile.Limits(`{}`)}, {profile.Limits(relaxed), nil}} {
-				err := k.Constrain(p, limits)
+				err := k.Constrain(p, profile.ForAnyone(), limits)
 				if !errors.Is(err, reason.ProfileForbidden) {
 					t.Fatalf("got %v under %q, want ProfileForbidden: %s", err, limits, e.why)
 				}
@@ -43,7 +43,7 @@ func TestNoEscapeIsAdmitted(t *testing.T) {
 
 // relaxed is a policy that would admit some rows, beside one that does not.
 const relaxed = `{"allowedBlocks":["web","hos*"],"allowedTypes":["secret_t"],"allowedTemplates":["secrets_container"],
-	"allowedPermissions":{"process":["ptrace"]}}`
+	"allowedPermissions":[{"class":"process","permissions":["ptrace"]}]}`
 
 // TestEscapesAreReal shows with secilc that the rows do what they are said to:
 // a corpus of texts that could do no harm would prove nothing.

@@ -69,7 +69,7 @@ func FuzzConstrain(f *testing.F) {
 			return
 		}
 		k := selinux.NewKind()
-		safe, both := k.Constrain(p, nil), k.Constrain(p, []profile.Limits{nil, limits})
+		safe, both := k.Constrain(p, profile.ForAnyone(), nil), k.Constrain(p, profile.ForAnyone(), []profile.Limits{nil, limits})
 		for _, err := range []error{safe, both} {
 			if err != nil && !errors.Is(err, reason.ProfileForbidden) && !errors.Is(err, reason.TrustPolicyInvalid) {
 				t.Errorf("the refusal is %v", err)
@@ -113,7 +113,7 @@ func plainlyAdmitted(t *testing.T, text string) {
 
 func FuzzLimits(f *testing.F) {
 	for _, seed := range []string{``, `null`, `{}`, `{"allowedBlocks":["my_*"]}`, `{"allowedTemplates":["home_rw_container"],"allowedTypes":["x"]}`,
-		`{"allowedPermissions":{"process":["execmem"]}}`, `{"allowedTypes":["secret_t","a.b"]}`, `{"a":1,"a":1}`, "{\"\xff\":1}"} {
+		`{"allowedPermissions":[{"class":"process","permissions":["execmem"]}]}`, `{"allowedTypes":["secret_t","a.b"]}`, `{"a":1,"a":1}`, "{\"\xff\":1}"} {
 		f.Add([]byte(seed))
 	}
 	forbidden, err := selinux.Parse("x.cil", []byte(block("(allow process secret_t (file (read)))")))
@@ -129,7 +129,7 @@ func FuzzLimits(f *testing.F) {
 		if raw == nil {
 			raw = []byte{}
 		}
-		err := k.Constrain(forbidden, []profile.Limits{raw})
+		err := k.Constrain(forbidden, profile.ForAnyone(), []profile.Limits{raw})
 		relaxes := strings.Contains(string(raw), "secret_t") || strings.Contains(string(raw), `\`)
 		if err == nil && !relaxes {
 			t.Errorf("the type is admitted by %q", raw)
@@ -137,7 +137,7 @@ func FuzzLimits(f *testing.F) {
 		if err != nil && !errors.Is(err, reason.ProfileForbidden) && !errors.Is(err, reason.TrustPolicyInvalid) {
 			t.Errorf("the refusal is %v", err)
 		}
-		if k.Constrain(never, []profile.Limits{raw}) == nil {
+		if k.Constrain(never, profile.ForAnyone(), []profile.Limits{raw}) == nil {
 			t.Errorf("setenforce is admitted by %q", raw)
 		}
 	})

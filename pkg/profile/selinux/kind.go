@@ -17,14 +17,6 @@ const Name = "selinux"
 // and profile.Differ. The zero value works.
 type Kind struct{}
 
-// New returns the kind that the rest of Confine knows today: payloads are
-// carried and verified, and not read, until a Host can install them and
-// policies can state limits. NewKind is the one that reads them.
-func New() profile.Opaque {
-	k := NewKind()
-	return profile.Opaque{KindName: Name, Labels: k.Format(), LooksLike: k.Sniff}
-}
-
 // NewKind returns the SELinux kind.
 func NewKind() *Kind { return &Kind{} }
 

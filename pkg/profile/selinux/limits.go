@@ -1,7 +1,6 @@
 package selinux
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,7 +22,7 @@ const (
 //	{"allowedBlocks": ["web_*"],          names of blocks besides confine_<namespace>_<rest>
 //	 "allowedTemplates": ["virt_container"],
 //	 "allowedTypes": ["http_port_t"],     targets of allow rules
-//	 "allowedPermissions": {"process": ["execmem"]}}
+//	 "allowedPermissions": [{"class": "process", "permissions": ["execmem"]}]}
 //
 // A pattern of allowedBlocks is a name, or at least three characters of it and
 // a star at the end. A name in allowedTypes admits all that the permissions
@@ -55,7 +54,7 @@ func (l *limits) read(raw []byte) error {
 		return jsontree.Errorf(0, "%d bytes are more than the %d allowed", len(raw), maxLimitBytes)
 	}
 	// A name takes at least four bytes, so the bytes are the tighter bound.
-	root, err := jsontree.Parse(raw, jsontree.Bounds{Depth: 3, Values: maxLimitBytes / 2})
+	root, err := jsontree.Parse(raw, jsontree.Bounds{Depth: 5, Values: maxLimitBytes / 2})
 	if err != nil || root.IsNull() {
 		return err
 	}
@@ -71,29 +70,41 @@ func (l *limits) readClasses(n *jsontree.Node) error {
 	if n.IsNull() {
 		return nil
 	}
-	if len(n.Members) > maxLimitItems {
-		return jsontree.Errorf(n.Offset, "more than %d classes", maxLimitItems)
-	}
 	l.permissions = map[string][]string{}
-	classes := jsontree.Fields{}
-	for _, m := range n.Members {
-		class := m.Key
-		if text := refuseName(class); text != "" {
-			return jsontree.Errorf(m.Offset, "%s", text)
-		}
-		classes[class] = func(n *jsontree.Node) error {
-			var list []string
-			err := names(&list, func(permission string) string {
-				if why := neverPermitted(class, permission); why != "" {
-					return fmt.Sprintf("no policy can admit %s %s: %s", class, permission, why)
-				}
-				return refuseName(permission)
-			})(n)
-			l.permissions[class] = list
+	return n.List(maxLimitItems, l.readClass)
+}
+
+// readClass reads {"class": NAME, "permissions": [NAME...]}, in either order.
+func (l *limits) readClass(n *jsontree.Node) error {
+	var class string
+	var list []string
+	err := n.Read(jsontree.Fields{
+		"class": func(n *jsontree.Node) error {
+			name, err := n.Str(maxLimitBytes)
+			if text := refuseName(name); err == nil && text != "" {
+				return jsontree.Errorf(n.Offset, "%s", text)
+			}
+			class = name
 			return err
+		},
+		"permissions": names(&list, refuseName),
+	}, func(key string) string { return "the field " + clip(key) + " is unknown" })
+	if err != nil {
+		return err
+	}
+	if class == "" || len(list) == 0 {
+		return jsontree.Errorf(n.Offset, "a class and its permissions are missing: write {\"class\": \"process\", \"permissions\": [\"execmem\"]}")
+	}
+	if _, again := l.permissions[class]; again {
+		return jsontree.Errorf(n.Offset, "the class %s stands here twice", clip(class))
+	}
+	for _, permission := range list {
+		if why := neverPermitted(class, permission); why != "" {
+			return jsontree.Errorf(n.Offset, "no policy can admit %s %s: %s", class, permission, why)
 		}
 	}
-	return n.Read(classes, refuseName)
+	l.permissions[class] = list
+	return nil
 }
 
 // names reads a list of names, or null.
@@ -133,6 +144,9 @@ func refuseBlock(pattern string) string {
 		return clip(pattern) + " is no pattern of block names: those are lower-case letters, digits and underscores, " +
 			"at least three, and may end with a star"
 	}
+	if strings.HasPrefix(pattern, reservedPrefix) {
+		return clip(pattern) + ": a block that begins with " + reservedPrefix + " belongs to the namespace that it says, and no policy gives it to another"
+	}
 	if why := refuseBlockName(strings.TrimSuffix(pattern, "*")); why != "" && !strings.HasSuffix(pattern, "*") {
 		return why
 	}
@@ -160,9 +174,6 @@ func refuseBlockName(name string) string {
 }
 
 func (l *limits) blockAllowed(name string) bool {
-	if _, ok := NamespaceOf(name); ok {
-		return true
-	}
 	return slices.ContainsFunc(l.blocks, func(pattern string) bool {
 		prefix, open := strings.CutSuffix(pattern, "*")
 		return name == pattern || (open && strings.HasPrefix(name, prefix))

@@ -11,6 +11,8 @@ import (
 const (
 	// blockPrefix begins the names of all blocks that need no relaxation.
 	blockPrefix = "confine_"
+	// reservedPrefix begins names that no policy can list, look-alikes too.
+	reservedPrefix = "confine"
 	// MaxBlockBytes bounds a block's name: the process type stands in security
 	// contexts, which workloads, audit records and file attributes carry.
 	MaxBlockBytes = 240

@@ -2,6 +2,7 @@ package selinux_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func TestBlockName(t *testing.T) {
 			t.Errorf("%s: it reads back as %q, %v", name, got, ok)
 		}
 		p := parse(t, "(block "+block+" (blockinherit container))")
-		if err := selinux.NewKind().Constrain(p, nil); err != nil {
+		if err := selinux.NewKind().Constrain(p, profile.ForAnyone(), nil); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -62,28 +63,98 @@ func TestNamespaceOfRefusesWhatNobodyMakes(t *testing.T) {
 			t.Errorf("%q is taken for one of %q", block, namespace)
 		}
 		p := parse(t, `(block "`+block+`" (blockinherit container))`)
-		if err := selinux.NewKind().Constrain(p, nil); !errors.Is(err, reason.ProfileForbidden) {
+		if err := selinux.NewKind().Constrain(p, profile.ForAnyone(), nil); !errors.Is(err, reason.ProfileForbidden) {
 			t.Errorf("%q: %v", block, err)
 		}
 	}
 }
 
-// TestTheNamespaceIsTheCallersQuestion: a profile alone does not say for which
-// namespace it is installed, so the default admits the name of any.
-func TestTheNamespaceIsTheCallersQuestion(t *testing.T) {
-	p := parse(t, "(block confine_shop_other (blockinherit container))")
-	if err := selinux.NewKind().Constrain(p, nil); err != nil {
-		t.Error(err)
+// TestNamesOfOthersAreTheirs tries to take what reads like the names of other
+// tenants. wide is the widest policy that can be written: it gives none away.
+func TestNamesOfOthersAreTheirs(t *testing.T) {
+	const wide = `{"allowedBlocks":["con*","conf*","confin*","shop*","web*"]}`
+	for name, tc := range map[string]struct {
+		namespace, block string
+		own              bool
+	}{
+		"its own":                        {"web", "confine_web_nginx", true},
+		"its own, more words":            {"web", "confine_web_nginx_a__b", true},
+		"its own, by a hyphen":           {"shop-eu", "confine_shop__eu_web", true},
+		"its own, by two hyphens":        {"a--b", "confine_a____b_c", true},
+		"its own that reads like two":    {"shop", "confine_shop_eu_web", true},
+		"another's":                      {"web", "confine_shop_nginx", false},
+		"of a longer namespace":          {"web", "confine_webs_nginx", false},
+		"of a shorter namespace":         {"webs", "confine_web_nginx", false},
+		"a-b and c, for a":               {"a", "confine_a__b_c", false},
+		"a and b_c, for a-b":             {"a-b", "confine_a_b_c", false},
+		"a--b and c, for a-b":            {"a-b", "confine_a____b_c", false},
+		"a-b and c, for a--b":            {"a--b", "confine_a__b_c", false},
+		"a-b-c and d, for a-b":           {"a-b", "confine_a__b__c_d", false},
+		"three underscores":              {"a", "confine_a___b", false},
+		"three underscores, with hyphen": {"a-b", "confine_a___b_c", false},
+		"no name":                        {"web", "confine_web_", false},
+		"no name and no underscore":      {"web", "confine_web", false},
+		"an underscore first":            {"web", "confine__web_x", false},
+		"another in the middle":          {"web", "confine_shop_confine_web_x", false},
+		"its name for its namespace":     {"nginx", "confine_web_nginx", false},
+		"a word before":                  {"web", "xconfine_web_x", false},
+		"the prefix with another end":    {"web", "confined_web_x", false},
+		"the prefix alone":               {"web", "confine", false},
+		"the prefix without underscore":  {"web", "confineweb_x", false},
+		"in capitals":                    {"web", "Confine_web_x", false},
+		"the namespace in capitals":      {"web", "confine_Web_x", false},
+		"a hyphen as it is":              {"shop-eu", "confine_shop-eu_web", false},
+		"a dot":                          {"web", "confine_web.x", false},
+		"quoted":                         {"web", `"confine_web_x"`, false},
+		"no namespace":                   {"", "confine_web_x", false},
+		"every namespace":                {"*", "confine_web_x", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := parse(t, "(block "+tc.block+" (blockinherit container))")
+			by := profile.For(profile.Owner{Namespace: tc.namespace, Name: "nginx"})
+			var want error = reason.ProfileForbidden
+			if tc.own {
+				want = nil
+			}
+			for _, limits := range [][]profile.Limits{nil, {profile.Limits(wide)}} {
+				if err := selinux.NewKind().Constrain(p, by, limits); !errors.Is(err, want) {
+					t.Errorf("under %q: got %v, want %v", limits, err, want)
+				}
+			}
+		})
 	}
-	block, _ := p.Names()
-	if namespace, ok := selinux.NamespaceOf(block); !ok || namespace != "shop" {
-		t.Errorf("the namespace is %q, %v", namespace, ok)
+	listed := parse(t, "(block shop_x (blockinherit container))")
+	if err := selinux.NewKind().Constrain(listed, profile.Scope{}, []profile.Limits{profile.Limits(wide)}); err != nil {
+		t.Errorf("the widest policy admits nothing: %v", err)
+	}
+}
+
+// TestNoTwoNamespacesShareAName makes all short namespaces and names.
+func TestNoTwoNamespacesShareAName(t *testing.T) {
+	words := []string{"a", "b", "ab"}
+	for range 2 {
+		for _, w := range slices.Clone(words) {
+			words = append(words, "a-"+w, "b--"+w, w+"b")
+		}
+	}
+	owners := map[string]string{}
+	for _, namespace := range words {
+		for _, w := range words {
+			block, _, err := selinux.BlockName(namespace, strings.ReplaceAll(w, "-", "_"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if other, taken := owners[block]; taken && other != namespace {
+				t.Errorf("%s belongs to %s and to %s", block, other, namespace)
+			}
+			owners[block] = namespace
+		}
 	}
 }
 
 func TestLimitsRelax(t *testing.T) {
 	const everything = `{"allowedBlocks":["my_*"],"allowedTemplates":["home_rw_container","acme_container"],
-		"allowedTypes":["mysqld_port_t","var_spool_t"],"allowedPermissions":{"process":["execmem"],"bpf":["map_create"]}}`
+		"allowedTypes":["mysqld_port_t","var_spool_t"],"allowedPermissions":[{"class":"process","permissions":["execmem"]},{"class":"bpf","permissions":["map_create"]}]}`
 	acme := "(block my_x (blockinherit container) (blockinherit acme_container) (allow process self (process (execmem))) (allow process self (bpf (map_create))))"
 	for name, tc := range map[string]struct {
 		text   string
@@ -110,7 +181,7 @@ func TestLimitsRelax(t *testing.T) {
 		"an unknown field":         {serving, []string{`{"allowedClasses":[]}`}, reason.TrustPolicyInvalid},
 		"a field in another case":  {serving, []string{`{"AllowedBlocks":[]}`}, reason.TrustPolicyInvalid},
 		"a field twice":            {serving, []string{`{"allowedBlocks":[],"allowedBlocks":[]}`}, reason.TrustPolicyInvalid},
-		"a class twice":            {serving, []string{`{"allowedPermissions":{"a":[],"A":[]}}`}, reason.TrustPolicyInvalid},
+		"a class twice":            {serving, []string{`{"allowedPermissions":[{"class":"a","permissions":["b"]},{"class":"a","permissions":["c"]}]}`}, reason.TrustPolicyInvalid},
 		"every block":              {serving, []string{`{"allowedBlocks":["*"]}`}, reason.TrustPolicyInvalid},
 		"nearly every block":       {serving, []string{`{"allowedBlocks":["ab*"]}`}, reason.TrustPolicyInvalid},
 		"a star inside":            {serving, []string{`{"allowedBlocks":["abc*d"]}`}, reason.TrustPolicyInvalid},
@@ -118,13 +189,22 @@ func TestLimitsRelax(t *testing.T) {
 		"a dot in a type":          {serving, []string{`{"allowedTypes":["a.b"]}`}, reason.TrustPolicyInvalid},
 		"a star as a type":         {serving, []string{`{"allowedTypes":["*"]}`}, reason.TrustPolicyInvalid},
 		"notself as a type":        {serving, []string{`{"allowedTypes":["notself"]}`}, reason.TrustPolicyInvalid},
-		"all as a permission":      {serving, []string{`{"allowedPermissions":{"file":["all"]}}`}, reason.TrustPolicyInvalid},
-		"not as a permission":      {serving, []string{`{"allowedPermissions":{"file":["not"]}}`}, reason.TrustPolicyInvalid},
-		"what no policy can admit": {serving, []string{`{"allowedPermissions":{"security":["setenforce"]}}`}, reason.TrustPolicyInvalid},
-		"relabelling":              {serving, []string{`{"allowedPermissions":{"acme":["relabelto"]}}`}, reason.TrustPolicyInvalid},
+		"all as a permission":      {serving, []string{`{"allowedPermissions":[{"class":"file","permissions":["all"]}]}`}, reason.TrustPolicyInvalid},
+		"not as a permission":      {serving, []string{`{"allowedPermissions":[{"class":"file","permissions":["not"]}]}`}, reason.TrustPolicyInvalid},
+		"what no policy can admit": {serving, []string{`{"allowedPermissions":[{"class":"security","permissions":["setenforce"]}]}`}, reason.TrustPolicyInvalid},
+		"relabelling":              {serving, []string{`{"allowedPermissions":[{"class":"acme","permissions":["relabelto"]}]}`}, reason.TrustPolicyInvalid},
 		"a number as a name":       {serving, []string{`{"allowedTypes":[1]}`}, reason.TrustPolicyInvalid},
-		"a list as a class":        {serving, []string{`{"allowedPermissions":[]}`}, reason.TrustPolicyInvalid},
-		"permissions, no list":     {serving, []string{`{"allowedPermissions":{"file":"read"}}`}, reason.TrustPolicyInvalid},
+		"an object of classes":     {serving, []string{`{"allowedPermissions":{"file":["read"]}}`}, reason.TrustPolicyInvalid},
+		"null as a class":          {serving, []string{`{"allowedPermissions":[null]}`}, reason.TrustPolicyInvalid},
+		"a class alone":            {serving, []string{`{"allowedPermissions":[{"class":"file"}]}`}, reason.TrustPolicyInvalid},
+		"a class with none":        {serving, []string{`{"allowedPermissions":[{"class":"file","permissions":[]}]}`}, reason.TrustPolicyInvalid},
+		"permissions alone":        {serving, []string{`{"allowedPermissions":[{"permissions":["read"]}]}`}, reason.TrustPolicyInvalid},
+		"an unknown field of one":  {serving, []string{`{"allowedPermissions":[{"class":"file","permissions":["read"],"types":["a"]}]}`}, reason.TrustPolicyInvalid},
+		"a class with a dot":       {serving, []string{`{"allowedPermissions":[{"class":"a.b","permissions":["read"]}]}`}, reason.TrustPolicyInvalid},
+		"Confine's own blocks":     {serving, []string{`{"allowedBlocks":["confine_*"]}`}, reason.TrustPolicyInvalid},
+		"a tenant's block":         {serving, []string{`{"allowedBlocks":["confine_shop_web"]}`}, reason.TrustPolicyInvalid},
+		"blocks like Confine's":    {serving, []string{`{"allowedBlocks":["confined_*"]}`}, reason.TrustPolicyInvalid},
+		"permissions, no list":     {serving, []string{`{"allowedPermissions":[{"class":"file","permissions":"read"}]}`}, reason.TrustPolicyInvalid},
 		"cut":                      {serving, []string{`{"allowedTypes":["a"`}, reason.TrustPolicyInvalid},
 		"more behind it":           {serving, []string{`{} {}`}, reason.TrustPolicyInvalid},
 		"too many names":           {serving, []string{`{"allowedTypes":["a"` + strings.Repeat(`,"a"`, 512) + `]}`}, reason.TrustPolicyInvalid},
@@ -139,7 +219,7 @@ func TestLimitsRelax(t *testing.T) {
 					limits = append(limits, profile.Limits(text))
 				}
 			}
-			if err := selinux.NewKind().Constrain(parse(t, tc.text), limits); !errors.Is(err, tc.want) {
+			if err := selinux.NewKind().Constrain(parse(t, tc.text), profile.ForAnyone(), limits); !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 		})
@@ -160,7 +240,7 @@ func TestTheTablesHoldTogether(t *testing.T) {
 	byDefault, listed := selinux.DefaultTemplates()
 	for _, name := range listed {
 		p := parse(t, block("(blockinherit "+name+")"))
-		if err := selinux.NewKind().Constrain(p, nil); !errors.Is(err, reason.ProfileForbidden) {
+		if err := selinux.NewKind().Constrain(p, profile.ForAnyone(), nil); !errors.Is(err, reason.ProfileForbidden) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -169,7 +249,7 @@ func TestTheTablesHoldTogether(t *testing.T) {
 		if name == "container" {
 			text = block("")
 		}
-		if err := selinux.NewKind().Constrain(parse(t, text), nil); err != nil {
+		if err := selinux.NewKind().Constrain(parse(t, text), profile.ForAnyone(), nil); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

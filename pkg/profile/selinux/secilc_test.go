@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/selinux"
 )
 
@@ -149,7 +150,7 @@ func TestAdmittedProfilesStayWithinTheGuards(t *testing.T) {
 	for name, text := range admitted() {
 		t.Run(name, func(t *testing.T) {
 			p := parse(t, text)
-			if err := selinux.NewKind().Constrain(p, nil); err != nil {
+			if err := selinux.NewKind().Constrain(p, profile.ForAnyone(), nil); err != nil {
 				t.Fatalf("refused: %v", err)
 			}
 			inner := *c

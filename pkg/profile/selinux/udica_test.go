@@ -32,9 +32,9 @@ func udica() map[string]struct {
 		"a port":           {"    (blockinherit restricted_net_container)\n" + capabilities + "    (allow process mysqld_port_t ( tcp_socket (  name_bind ))) \n", `{"allowedTypes":["mysqld_port_t"]}`},
 		"a folder to read": {capabilities + "    (allow process etc_t ( dir ( getattr ioctl lock open read search ))) \n    (allow process etc_t ( file ( getattr ioctl lock open read ))) \n    (allow process etc_t ( fifo_file ( getattr open read lock ioctl ))) \n    (allow process etc_t ( sock_file ( getattr open read ))) \n", `{"allowedTypes":["etc_t"]}`},
 		"a device": {capabilities + "    (allow process framebuf_device_t ( blk_file ( getattr read write append ioctl lock open ))) \n    (allow process framebuf_device_t ( chr_file ( getattr read write append ioctl lock open ))) \n",
-			`{"allowedTypes":["framebuf_device_t"],"allowedPermissions":{"blk_file":["getattr","read","write","append","ioctl","lock","open"]}}`},
+			`{"allowedTypes":["framebuf_device_t"],"allowedPermissions":[{"class":"blk_file","permissions":["getattr","read","write","append","ioctl","lock","open"]}]}`},
 		"another container's socket": {"    (allow process network_container.process ( unix_stream_socket ( connectto ))) \n    (allow process network_container.socket ( sock_file ( getattr write open append ))) \n" + capabilities, "never"},
-		"a denial on itself":         {capabilities + "    (allow process process ( netlink_route_socket ( nlmsg_write ))) \n", `{"allowedPermissions":{"netlink_route_socket":["nlmsg_write"]}}`},
+		"a denial on itself":         {capabilities + "    (allow process process ( netlink_route_socket ( nlmsg_write ))) \n", `{"allowedPermissions":[{"class":"netlink_route_socket","permissions":["nlmsg_write"]}]}`},
 	}
 }
 
@@ -43,7 +43,7 @@ func TestWhatUdicaWrites(t *testing.T) {
 	for name, tc := range udica() {
 		t.Run(name, func(t *testing.T) {
 			k, p := selinux.NewKind(), parse(t, "(block confine_web_x\n    (blockinherit container)\n"+tc.body+")")
-			err := k.Constrain(p, nil)
+			err := k.Constrain(p, profile.ForAnyone(), nil)
 			if tc.needs == "" {
 				if err != nil {
 					t.Error(err)
@@ -57,10 +57,10 @@ func TestWhatUdicaWrites(t *testing.T) {
 			if tc.needs == "never" {
 				return
 			}
-			if err := k.Constrain(p, []profile.Limits{profile.Limits(tc.needs)}); err != nil {
+			if err := k.Constrain(p, profile.ForAnyone(), []profile.Limits{profile.Limits(tc.needs)}); err != nil {
 				t.Errorf("relaxed: %v", err)
 			}
-			if err := k.Constrain(p, []profile.Limits{profile.Limits(tc.needs), nil}); !errors.Is(err, reason.ProfileForbidden) {
+			if err := k.Constrain(p, profile.ForAnyone(), []profile.Limits{profile.Limits(tc.needs), nil}); !errors.Is(err, reason.ProfileForbidden) {
 				t.Errorf("with one policy that says nothing: %v", err)
 			}
 		})
@@ -76,7 +76,7 @@ func TestRefusalsSayWhatIsWrong(t *testing.T) {
 		"never":        {block("(allow process self (security (setenforce)))"), "x.cil:3:22", "by no policy either: it controls SELinux itself"},
 		"a template":   {block("(blockinherit virt_container)"), "x.cil:3:15", "the template virt_container is not in allowedTemplates: it speaks to the host's libvirt"},
 		"a statement":  {block("(typepermissive process)"), "x.cil:3:1", "(typepermissive process) may not stand in a profile: it changes how the type is enforced"},
-		"the block":    {"\n(block web (blockinherit container))", "x.cil:2:8", `the block "web" is not named confine_<namespace>_<name>`},
+		"the block":    {"\n(block web (blockinherit container))", "x.cil:2:8", `the block "web" is not named confine_NAMESPACE_NAME`},
 		"no template":  {"(block confine_web_x)", "x.cil:1:1", "does not inherit container"},
 		"a second":     {block("") + "(block confine_web_y)", "x.cil:4:1", "(block confine_web_y) is a second statement at the top"},
 		"a rule first": {"(allow a b (c (d)))" + block(""), "x.cil:1:1", "(allow a b (c (d))) stands at the top"},
@@ -84,7 +84,7 @@ func TestRefusalsSayWhatIsWrong(t *testing.T) {
 		"many":         {block(strings.Repeat("(allow process a (file (read))) (allow process b (file (read)))(frob)(grob)(hob)(rob)(lob)", 3)), "x.cil:3:16", "; the list ends here"},
 		"a long one":   {block(fmt.Sprintf("(macro m %s)", strings.Repeat("a ", 1000))), "x.cil:3:1", "..."},
 	} {
-		err := selinux.NewKind().Constrain(parse(t, tc.text), nil)
+		err := selinux.NewKind().Constrain(parse(t, tc.text), profile.ForAnyone(), nil)
 		refusal, ok := reason.Of(err)
 		if !ok || refusal.Object != tc.object || !strings.Contains(refusal.Detail, tc.says) || len(refusal.Detail) > 1024 {
 			t.Errorf("%s: got %v", name, err)

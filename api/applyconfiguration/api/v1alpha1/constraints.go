@@ -10,6 +10,10 @@ package v1alpha1
 type ConstraintsApplyConfiguration struct {
 	// seccomp bounds seccomp profiles.
 	Seccomp *SeccompConstraintsApplyConfiguration `json:"seccomp,omitempty"`
+	// apparmor bounds AppArmor profiles.
+	AppArmor *AppArmorConstraintsApplyConfiguration `json:"apparmor,omitempty"`
+	// selinux bounds SELinux modules.
+	SELinux *SELinuxConstraintsApplyConfiguration `json:"selinux,omitempty"`
 }
 
 // ConstraintsApplyConfiguration constructs a declarative configuration of the Constraints type for use with
@@ -23,5 +27,21 @@ func Constraints() *ConstraintsApplyConfiguration {
 // If called multiple times, the Seccomp field is set to the value of the last call.
 func (b *ConstraintsApplyConfiguration) WithSeccomp(value *SeccompConstraintsApplyConfiguration) *ConstraintsApplyConfiguration {
 	b.Seccomp = value
+	return b
+}
+
+// WithAppArmor sets the AppArmor field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AppArmor field is set to the value of the last call.
+func (b *ConstraintsApplyConfiguration) WithAppArmor(value *AppArmorConstraintsApplyConfiguration) *ConstraintsApplyConfiguration {
+	b.AppArmor = value
+	return b
+}
+
+// WithSELinux sets the SELinux field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SELinux field is set to the value of the last call.
+func (b *ConstraintsApplyConfiguration) WithSELinux(value *SELinuxConstraintsApplyConfiguration) *ConstraintsApplyConfiguration {
+	b.SELinux = value
 	return b
 }

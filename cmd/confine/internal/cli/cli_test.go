@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/registry"
 )
 
@@ -91,7 +92,7 @@ kind: TrustPolicy
 metadata: {name: web}
 spec:
   repositories: ["` + b.host + `/profiles/*"]
-  namespaces: [web]
+  namespaces: [web, shop]
   threshold: 1
   allowedKinds: [seccomp, apparmor, selinux]
   signers:
@@ -137,9 +138,20 @@ func TestPushVerifyPull(t *testing.T) {
 	if err := json.Unmarshal([]byte(b.must("verify", all, "--policy", policy, "-n", "web", "-o", "json")), &verified); err != nil {
 		t.Fatal(err)
 	}
+	var kinds []string
 	for _, p := range verified.Profiles {
-		if p.Judged != (p.Kind == "seccomp") {
-			t.Errorf("%s of kind %s: judged %v", p.File, p.Kind, p.Judged)
+		kinds = append(kinds, p.Kind)
+	}
+	if diff := cmp.Diff([]string{"apparmor", "selinux", "seccomp"}, kinds); diff != "" {
+		t.Error(diff)
+	}
+	// The names of the profiles say web: no other namespace may have them.
+	for name, file := range map[string]string{"AppArmor": bundle[0], "SELinux": bundle[1]} {
+		one := lastLine(b.must("push", b.repo(strings.ToLower(name))+":1.0.0", file, "--key", "cosign.key"))
+		b.must("verify", one, "--policy", policy, "-n", "web")
+		r := b.confine("verify", one, "--policy", policy, "-n", "shop")
+		if r.code != ExitRefused || !strings.Contains(r.err, "ProfileForbidden") || !strings.Contains(r.err, "the namespace web") {
+			t.Errorf("%s for another namespace: exit %d\n%s", name, r.code, r.err)
 		}
 	}
 	if out := b.must("inspect", all); !strings.Contains(out, "not verified") || !strings.Contains(out, "signature sha256:") || !strings.Contains(out, "nginx.cil") {

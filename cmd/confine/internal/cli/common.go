@@ -18,10 +18,6 @@ import (
 // knownKinds are the kinds as nodes judge them.
 func knownKinds() profile.Set { return kinds.All(compile.Resolver()) }
 
-// readableKinds are the kinds as far as this version reads them, for commands
-// that only show.
-func readableKinds() profile.Set { return kinds.Readable(compile.Resolver()) }
-
 // client speaks to registries with the user's credentials.
 func (a *app) client() (*registry.Client, error) {
 	return registry.New(registry.Options{

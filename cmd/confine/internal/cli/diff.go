@@ -44,7 +44,7 @@ type difference struct {
 }
 
 func (a *app) diff(ctx context.Context, left, right string, o outputFlag) error {
-	kinds := readableKinds()
+	kinds := knownKinds()
 	old, err := a.sideOf(ctx, left, kinds)
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func compareFile(old, updated pack.Input, kinds profile.Set) ([]profile.Change, 
 	}
 	kind, _ := kinds.ByName(old.Kind)
 	differ, ok := kind.(profile.Differ)
-	if before != nil && after != nil && ok {
+	if ok {
 		return differ.Diff(before, after)
 	}
 	if string(old.Data) == string(updated.Data) {

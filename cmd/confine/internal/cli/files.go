@@ -71,16 +71,11 @@ func exists(path string) bool {
 	return err == nil || !errors.Is(err, os.ErrNotExist)
 }
 
-// parseInput judges whether the input is a profile at all. A kind that this
-// version carries without reading gives no profile and no error.
+// parseInput judges whether the input is a profile at all.
 func parseInput(input pack.Input, kinds profile.Set) (profile.Profile, error) {
 	kind, ok := kinds.ByName(input.Kind)
 	if !ok {
 		return nil, reason.New(reason.UnsupportedArtifact, input.File, "no kind of profile is called %q", input.Kind)
 	}
-	parsed, err := kind.Parse(input.File, input.Data)
-	if errors.Is(err, reason.KindUnsupported) {
-		return nil, nil //nolint:nilnil // carried, not read: there is no profile and nothing is wrong
-	}
-	return parsed, err
+	return kind.Parse(input.File, input.Data)
 }

@@ -152,10 +152,8 @@ func (a *app) pushInputs(files []string, kinds profile.Set, f flattenFlags) ([]p
 		if err != nil {
 			return nil, err
 		}
-		if parsed != nil {
-			for _, finding := range parsed.Findings() {
-				a.errorf("warning: %s:%s: %s\n", oneLine(file), finding.Position, oneLine(finding.Message))
-			}
+		for _, finding := range parsed.Findings() {
+			a.errorf("warning: %s:%s: %s\n", oneLine(file), finding.Position, oneLine(finding.Message))
 		}
 		inputs = append(inputs, input)
 	}

@@ -144,8 +144,6 @@ type payload struct {
 	Kind   string `json:"kind"`
 	Digest string `json:"digest"`
 	Size   int    `json:"size"`
-	// Judged is false for a kind that this version carries without reading.
-	Judged bool `json:"judged"`
 }
 
 func verifiedOf(art *artifact.Artifact) verified {
@@ -155,7 +153,7 @@ func verifiedOf(art *artifact.Artifact) verified {
 	}
 	for _, p := range art.Payloads {
 		out.Profiles = append(out.Profiles, payload{
-			File: p.File, Kind: p.Kind, Digest: p.Digest.String(), Size: len(p.Data), Judged: p.Unread == nil,
+			File: p.File, Kind: p.Kind, Digest: p.Digest.String(), Size: len(p.Data),
 		})
 	}
 	return out
@@ -166,13 +164,9 @@ func (a *app) printVerified(out verified) {
 	for _, s := range out.Signatures {
 		a.printf("signed by %s (%s)\n", strings.Join(s.Signers, ", "), shortDigest(s.Credential))
 	}
-	rows := [][]string{{"FILE", "KIND", "SIZE", "JUDGED"}}
+	rows := [][]string{{"FILE", "KIND", "SIZE"}}
 	for _, p := range out.Profiles {
-		judged := "yes"
-		if !p.Judged {
-			judged = "no: carried, not read by this version"
-		}
-		rows = append(rows, []string{p.File, p.Kind, fmt.Sprintf("%d B", p.Size), judged})
+		rows = append(rows, []string{p.File, p.Kind, fmt.Sprintf("%d B", p.Size)})
 	}
 	a.table(rows)
 }
@@ -202,9 +196,6 @@ func (a *app) writePayloads(dir string, art *artifact.Artifact) error {
 	for _, p := range art.Payloads {
 		if err := target.WriteFile(p.File, p.Data, 0o644); err != nil {
 			return durable.Explain(filepath.Join(dir, p.File), err)
-		}
-		if p.Unread != nil {
-			a.errorf("warning: %s: its signature is verified, but this version does not read %s profiles and did not judge its content\n", p.File, p.Kind)
 		}
 		a.printf("%s written\n", filepath.Join(dir, p.File))
 	}
