@@ -51,6 +51,7 @@ type site struct {
 	artifacts  [2][]reference.Reference // two versions of each profile's artifact
 	fleet      *fleet
 	controller *exec.Cmd
+	ended      chan error // takes how the controller ended
 	began      time.Time // of the controller
 }
 
@@ -73,7 +74,7 @@ func (s *site) close() {
 	}
 	if s.controller != nil {
 		_ = s.controller.Process.Signal(syscall.SIGTERM)
-		_ = s.controller.Wait()
+		<-s.ended
 	}
 	if s.server != nil {
 		_ = s.server.Close()
@@ -196,7 +197,8 @@ func (s *site) startController(ctx context.Context) error {
 	if err := os.WriteFile(file, kubeconfig, 0o600); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, s.options.controller, "--kubeconfig", file, "--namespace", system)
+	cmd := exec.CommandContext(ctx, s.options.controller, "--kubeconfig", file, "--namespace", system,
+		"--leader-elect=false", "--health-address", "") // alone, beside others on this machine
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	logged, err := os.Create(filepath.Join(s.dir, "controller.log"))
 	if err != nil {
@@ -211,6 +213,8 @@ func (s *site) startController(ctx context.Context) error {
 		return err
 	}
 	s.controller, s.began = cmd, time.Now()
+	s.ended = make(chan error, 1)
+	go func() { s.ended <- cmd.Wait() }()
 	return s.until(ctx, "a ProfileNode for each node", func() (bool, error) {
 		var list v1alpha1.ProfileNodeList
 		err := s.api.List(ctx, &list)
@@ -248,10 +252,10 @@ func (s *site) until(ctx context.Context, what string, done func() (bool, error)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for %s: %w\n%s", what, errors.Join(ctx.Err(), err), s.lastLog())
+		case err := <-s.ended:
+			s.ended <- err
+			return fmt.Errorf("waiting for %s: the controller ended: %w\n%s", what, err, s.lastLog())
 		case <-tick.C:
-		}
-		if err := s.controller.Process.Signal(syscall.Signal(0)); err != nil {
-			return fmt.Errorf("waiting for %s: the controller: %w\n%s", what, err, s.lastLog())
 		}
 	}
 }
