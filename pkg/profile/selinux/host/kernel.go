@@ -103,7 +103,8 @@ func runningTypes(proc string) (map[string]string, error) {
 		}
 		for _, t := range threads {
 			label, err := os.ReadFile(filepath.Join(proc, p.Name(), "task", t.Name(), "attr/current"))
-			if err != nil && !ended(err) {
+			// A kernel that labels no process says that the argument is invalid.
+			if err != nil && !ended(err) && !errors.Is(err, unix.EINVAL) {
 				return nil, err
 			}
 			// user:role:type:level
