@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/confine-dev/confine/api/v1alpha1"
+	"github.com/confine-dev/confine/pkg/apiwatch"
 )
 
 // Defaults of Options.
@@ -168,12 +169,15 @@ func managerOptions(scheme *runtime.Scheme, o *Options) manager.Options {
 		// missing keeps the controller waiting, not from starting.
 		MapperProvider: func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return resources(), nil },
 		Logger:         logr.FromSlogHandler(o.Log.Handler()),
-		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			&corev1.Node{}:              {Transform: compactNode},
-			&corev1.Pod{}:               {Transform: compactPod(o.Namespace, o.Agents), Field: running},
-			&v1alpha1.ProfileNode{}:     {Transform: compactShare},
-			&v1alpha1.SecurityProfile{}: {Transform: bareProfile},
-		}},
+		Cache: cache.Options{
+			ByObject: map[client.Object]cache.ByObject{
+				&corev1.Node{}:              {Transform: compactNode},
+				&corev1.Pod{}:               {Transform: compactPod(o.Namespace, o.Agents), Field: running},
+				&v1alpha1.ProfileNode{}:     {Transform: compactShare},
+				&v1alpha1.SecurityProfile{}: {Transform: bareProfile},
+			},
+			NewInformer: patientInformer(o.Log),
+		},
 		LeaderElection:                o.LeaderElect,
 		LeaderElectionID:              LeaseName,
 		LeaderElectionNamespace:       o.Namespace,
@@ -184,6 +188,14 @@ func managerOptions(scheme *runtime.Scheme, o *Options) manager.Options {
 		Metrics:                       server.Options{BindAddress: metricsAddress},
 		HealthProbeBindAddress:        o.HealthAddress,
 		GracefulShutdownTimeout:       &grace,
+	}
+}
+
+// patientInformer makes informers that see what changed soon after an outage of
+// the API server.
+func patientInformer(log *slog.Logger) func(toolscache.ListerWatcher, runtime.Object, time.Duration, toolscache.Indexers) toolscache.SharedIndexInformer {
+	return func(lw toolscache.ListerWatcher, of runtime.Object, every time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
+		return toolscache.NewSharedIndexInformer(apiwatch.Patient(lw, fmt.Sprintf("%T", of), log), of, every, indexers)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/confine-dev/confine/pkg/apiwatch"
 )
 
 // How a watch that ended is begun again. After an outage all nodes come back at
@@ -26,7 +28,8 @@ const (
 	pauseSteps   = 5
 
 	// watchAtLeast is how long the server is asked to keep a watch; the client
-	// asks for up to twice as much, at random.
+	// asks for up to twice as much, at random. It is less at first, and after an
+	// outage: see apiwatch.Young.
 	watchAtLeast = 20 * time.Minute
 )
 
@@ -73,11 +76,11 @@ func (s *Source) watchAll(ctx context.Context, kind, name string, api dynamic.Re
 			noted(err)
 			return list, err
 		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+		WatchFuncWithContext: apiwatch.Young(func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			w, err := api.Watch(ctx, own(options, name))
 			noted(err)
 			return w, err
-		},
+		}),
 	}
 	expected := &unstructured.Unstructured{}
 	expected.SetGroupVersionKind(kindOf(kind))
