@@ -334,6 +334,29 @@ func TestOwnWritesAreRead(t *testing.T) {
 	}
 }
 
+// A node's report of before may be about what it is assigned anew. Then no event
+// follows a write, and the write itself has to lead to another pass.
+func TestOwnWritesWake(t *testing.T) {
+	w := newTestWorld(t, 1)
+	assigned := []assignment{{key: "k", artifact: "a"}}
+	for name, c := range map[string]struct {
+		assigned []assignment
+		wakes    int
+	}{
+		"another assignment": {assigned, 1},
+		"nothing new":        {nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.shares["node-00000"] = &share{ObjectMeta: metav1.ObjectMeta{Name: "node-00000", UID: "share", ResourceVersion: "6"}}
+			w.changes = 0
+			w.wroteShare("node-00000", "share", "7", "", c.assigned, nil)
+			if w.changes != c.wakes {
+				t.Errorf("it woke %d times, want %d", w.changes, c.wakes)
+			}
+		})
+	}
+}
+
 // Nodes report their health all the time. Only what matters wakes the controller.
 func TestOnlyWhatMattersWakes(t *testing.T) {
 	w := newTestWorld(t, 1)

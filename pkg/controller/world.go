@@ -162,8 +162,8 @@ func (w *world) dropProfile(object *v1alpha1.SecurityProfile) {
 func (w *world) wroteShare(name string, uid types.UID, version, ownerUID string, assigned []assignment, releases []release) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := &share{}
-	if old := w.shares[name]; old != nil && old.UID == uid {
+	s, old := &share{}, w.shares[name]
+	if old != nil && old.UID == uid {
 		if !older(old.ResourceVersion, version) {
 			return
 		}
@@ -173,6 +173,11 @@ func (w *world) wroteShare(name string, uid types.UID, version, ownerUID string,
 	s.ownerUID, s.assigned, s.releases = ownerUID, assigned, releases
 	s.written = written(time.Now())
 	w.shares[name] = s
+	// What the node reported before may be the answer already, and then no
+	// event follows: what came back through the cache is no news.
+	if old == nil || !old.same(s) {
+		w.changed()
+	}
 }
 
 // wroteStatus takes over a status that was written.
