@@ -62,7 +62,8 @@ func startFleet(ctx context.Context, config *rest.Config, dir string, nodes int)
 		}
 		a, err := agent.New(agent.Options{
 			Root: root, Source: source, Changes: source.Changes(), Reported: turn.upTo(source.Report),
-			Hosts: []profile.Host{timedHost{seccomp, f}}, Remote: remote, Resync: time.Hour,
+			Hosts: []profile.Host{timedHost{seccomp, f}}, Remote: remote,
+			Resync: time.Hour, PullTimeout: time.Hour, // most of it is waiting for the turn
 			FreeMemory: func() {}, // one process holds them all
 		})
 		if err != nil {
