@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,7 @@ func missing() error { return apierrors.NewNotFound(schema.GroupResource{Resourc
 // server is an API server with one object. It knows no streaming lists. All runs
 // in one bubble, at the bubble's time.
 type server struct {
+	mu     sync.Mutex
 	fails  func() error // of a list or the begin of a watch; nil for none
 	deaf   bool         // watches deliver nothing and end in time
 	stuck  bool         // watches deliver nothing and never end
@@ -40,6 +42,13 @@ type server struct {
 	lasted         []time.Duration // how long each watch was asked to last
 }
 
+// with lets f read or change s.
+func (s *server) with(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
 func (s *server) asked() {
 	if !s.last.IsZero() {
 		s.longest = max(s.longest, time.Since(s.last))
@@ -48,6 +57,8 @@ func (s *server) asked() {
 }
 
 func (s *server) List(context.Context, metav1.ListOptions) (runtime.Object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.lists++
 	s.asked()
 	if s.fails != nil {
@@ -59,6 +70,8 @@ func (s *server) List(context.Context, metav1.ListOptions) (runtime.Object, erro
 }
 
 func (s *server) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if options.SendInitialEvents != nil && s.fails == nil {
 		return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "ListOptions"}, "", nil)
 	}
@@ -97,7 +110,7 @@ func (s *server) change(version string) {
 // tells the version that it knows.
 func watched(t *testing.T, s *server) func() string {
 	t.Helper()
-	s.change("1")
+	s.with(func() { s.change("1") })
 	lw := &cache.ListWatch{ListWithContextFunc: s.List, WatchFuncWithContext: s.Watch}
 	informer := cache.NewSharedIndexInformer(apiwatch.Patient(lw, "nodes", slog.New(slog.DiscardHandler)), &corev1.Node{}, 0, nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -146,13 +159,15 @@ func TestOutageEnds(t *testing.T) {
 				if got := known(); got != "" {
 					t.Fatalf("version %s is known of a server that is away", got)
 				}
-				if requests := s.lists + s.watches; requests > 60 {
-					t.Errorf("%d requests in 5 minutes", requests)
-				}
-				if most := 20 * time.Second; s.longest > most {
-					t.Errorf("a pause of %s, want %s at most", s.longest, most)
-				}
-				s.fails = nil
+				s.with(func() {
+					if requests := s.lists + s.watches; requests > 60 {
+						t.Errorf("%d requests in 5 minutes", requests)
+					}
+					if most := 20 * time.Second; s.longest > most {
+						t.Errorf("a pause of %s, want %s at most", s.longest, most)
+					}
+					s.fails = nil
+				})
 				within(t, 21*time.Second, known, "1")
 			})
 		})
@@ -166,25 +181,32 @@ func TestForbiddenOnceMore(t *testing.T) {
 		s := &server{}
 		known := watched(t, s)
 		within(t, time.Second, known, "1")
-		lists := s.lists
-		s.fails = func() error { return syscall.ECONNREFUSED }
+		var lists int
+		s.with(func() {
+			lists = s.lists
+			s.fails = func() error { return syscall.ECONNREFUSED }
+		})
 		time.Sleep(25 * time.Minute) // the watch of before has ended
-		if s.watches < 3 {
-			t.Fatalf("%d watches: there was no outage", s.watches)
-		}
-		s.change("2")
-		told := false
-		s.fails = func() error {
-			if told {
-				return nil
+		s.with(func() {
+			if s.watches < 3 {
+				t.Fatalf("%d watches: there was no outage", s.watches)
 			}
-			told = true
-			return forbidden()
-		}
+			s.change("2")
+			told := false
+			s.fails = func() error {
+				if told {
+					return nil
+				}
+				told = true
+				return forbidden()
+			}
+		})
 		within(t, 25*time.Second, known, "2")
-		if s.lists != lists {
-			t.Errorf("%d lists, where a watch can go on", s.lists-lists)
-		}
+		s.with(func() {
+			if s.lists != lists {
+				t.Errorf("%d lists, where a watch can go on", s.lists-lists)
+			}
+		})
 	})
 }
 
@@ -203,8 +225,10 @@ func TestDeafWatch(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				known := watched(t, test.server)
 				within(t, time.Second, known, "1")
-				test.server.deaf, test.server.stuck = false, false
-				test.server.change("2")
+				test.server.with(func() {
+					test.server.deaf, test.server.stuck = false, false
+					test.server.change("2")
+				})
 				within(t, test.most, known, "2")
 			})
 		})
@@ -219,25 +243,29 @@ func TestGrows(t *testing.T) {
 		known := watched(t, s)
 		time.Sleep(2 * time.Hour)
 		within(t, time.Second, known, "1")
-		least, most := 30*time.Second, 60*time.Second
-		for i, lasted := range s.lasted {
-			if lasted < min(least, 5*time.Minute)-time.Second || lasted > min(most, 10*time.Minute) {
-				t.Errorf("watch %d lasted %s, want %s to %s", i, lasted, least, most)
+		var before int
+		s.with(func() {
+			least, most := 30*time.Second, 60*time.Second
+			for i, lasted := range s.lasted {
+				if lasted < min(least, 5*time.Minute)-time.Second || lasted > min(most, 10*time.Minute) {
+					t.Errorf("watch %d lasted %s, want %s to %s", i, lasted, least, most)
+				}
+				least, most = 2*least, 2*most
 			}
-			least, most = 2*least, 2*most
-		}
-		if s.lists != 1 {
-			t.Errorf("%d lists in 2 hours, want 1", s.lists)
-		}
-		s.fails = func() error { return syscall.ECONNREFUSED }
+			if s.lists != 1 {
+				t.Errorf("%d lists in 2 hours, want 1", s.lists)
+			}
+			before = len(s.lasted)
+			s.fails = func() error { return syscall.ECONNREFUSED }
+		})
 		time.Sleep(15 * time.Minute)
-		before := len(s.lasted)
-		s.fails = nil
+		s.with(func() { s.fails = nil })
 		time.Sleep(30 * time.Second)
-		synctest.Wait()
-		if len(s.lasted) == before || s.lasted[before] > time.Minute {
-			t.Errorf("after an outage watches last %s, want a minute at most", s.lasted[before:])
-		}
+		s.with(func() {
+			if len(s.lasted) == before || s.lasted[before] > time.Minute {
+				t.Errorf("after an outage watches last %s, want a minute at most", s.lasted[before:])
+			}
+		})
 	})
 }
 
