@@ -52,7 +52,7 @@ type site struct {
 	fleet      *fleet
 	controller *exec.Cmd
 	ended      chan error // takes how the controller ended
-	began      time.Time // of the controller
+	began      time.Time  // of the controller
 }
 
 func build(ctx context.Context, dir string, o options) (*site, error) {
