@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -231,8 +232,17 @@ func (s *site) startFleet(ctx context.Context) error {
 		return err
 	}
 	var err error
-	s.fleet, err = startFleet(ctx, s.env.Config(), s.dir, s.nodes)
-	return err
+	if s.fleet, err = startFleet(ctx, s.env.Config(), s.dir, s.nodes); err != nil {
+		return err
+	}
+	return s.until(ctx, "the first report of each node", func() (bool, error) {
+		var list v1alpha1.ProfileNodeList
+		if err := s.api.List(ctx, &list); err != nil {
+			return false, err
+		}
+		silent := slices.ContainsFunc(list.Items, func(n v1alpha1.ProfileNode) bool { return n.Status == nil })
+		return !silent, nil
+	})
 }
 
 // errStopped: it makes no sense to wait longer.
