@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // runner passes over everything, again and again.
@@ -74,17 +72,14 @@ func (r *runner) writeStatuses(ctx context.Context, statuses []statusWrite, dura
 	failed := map[string]bool{}
 	for i, err := range errs {
 		s := todo[i]
-		switch {
-		case err == nil:
+		if err == nil {
 			r.tell.changed(s.profile.object, s.status)
 			r.metrics.changed(s.profile.object.Status, s.status)
-		case apierrors.IsNotFound(err), apierrors.IsConflict(err):
-			// It is gone, or another one of its name is there: the cache will say.
-			failed[s.profile.key] = true
-			errs[i] = nil
-		default:
-			failed[s.profile.key] = true
+			continue
 		}
+		// Also that it is gone is tried again: a server that is starting says so
+		// of all that it does not serve yet, and then no event follows.
+		failed[s.profile.key] = true
 	}
 	return failed, summed(errs)
 }
