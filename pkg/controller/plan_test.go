@@ -334,6 +334,27 @@ func TestOwnWritesAreRead(t *testing.T) {
 	}
 }
 
+// Somebody changes a spec just before a status is written. The cache shows the
+// change as older than our write, and then our write, which holds both.
+func TestSpecChangedBeforeOwnWrite(t *testing.T) {
+	w := newTestWorld(t, 1)
+	w.addProfile(1, nil)
+	key := profileKey("web", "profile-001")
+	before := *w.profiles[key].object
+	before.ResourceVersion, before.Generation = "5", 1
+	w.setProfile(&before)
+	w.wroteStatus(w.profiles[key], "7", before.Status)
+	for _, version := range []string{"6", "7"} {
+		seen := before
+		seen.ResourceVersion, seen.Generation = version, 2
+		seen.Spec.Artifact = repository + digestNumber(2)
+		w.setProfile(&seen)
+	}
+	if got := w.profiles[key].object; got.Generation != 2 || got.Spec.Artifact != repository+digestNumber(2) {
+		t.Errorf("generation %d with %s: the change of spec is lost", got.Generation, got.Spec.Artifact)
+	}
+}
+
 // A node's report of before may be about what it is assigned anew. Then no event
 // follows a write, and the write itself has to lead to another pass.
 func TestOwnWritesWake(t *testing.T) {

@@ -139,8 +139,11 @@ func (w *world) setProfile(object *v1alpha1.SecurityProfile) {
 		if old.written.holds() && older(object.ResourceVersion, old.object.ResourceVersion) {
 			return
 		}
-		if object.ResourceVersion == old.object.ResourceVersion {
-			return // our own write comes back
+		// Our own write comes back. It is news all the same where somebody
+		// changed the spec just before: that change alone was passed over as
+		// older than our write.
+		if object.ResourceVersion == old.object.ResourceVersion && object.Generation == old.object.Generation {
+			return
 		}
 	}
 	w.profiles[key] = readProfile(object)
