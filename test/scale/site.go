@@ -75,7 +75,7 @@ func (s *site) close() {
 	}
 	if s.controller != nil {
 		_ = s.controller.Process.Signal(syscall.SIGTERM)
-		<-s.ended
+		_ = <-s.ended // it was told to
 	}
 	if s.server != nil {
 		_ = s.server.Close()
