@@ -75,7 +75,9 @@ func (s *site) close() {
 	}
 	if s.controller != nil {
 		_ = s.controller.Process.Signal(syscall.SIGTERM)
-		_ = <-s.ended // it was told to
+		if err := <-s.ended; err != nil {
+			fmt.Fprintln(os.Stderr, "scale: the controller:", err)
+		}
 	}
 	if s.server != nil {
 		_ = s.server.Close()
