@@ -4,8 +4,10 @@
 package profile
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -105,6 +107,11 @@ type Owner struct {
 
 // String renders namespace/name.
 func (o Owner) String() string { return o.Namespace + "/" + o.Name }
+
+// Compare orders owners by namespace, then name.
+func (o Owner) Compare(other Owner) int {
+	return cmp.Or(strings.Compare(o.Namespace, other.Namespace), strings.Compare(o.Name, other.Name))
+}
 
 // File is one payload as installed: Name is a bare, sanitized file name.
 type File struct {

@@ -63,7 +63,7 @@ func (a *Agent) makeReport(ctx context.Context, p *pass) status.Report {
 		}
 	}
 	slices.SortStableFunc(report.Profiles, func(x, y status.Profile) int {
-		return cmp.Or(strings.Compare(x.Owner.Namespace, y.Owner.Namespace), strings.Compare(x.Owner.Name, y.Owner.Name), strings.Compare(x.Origin, y.Origin))
+		return cmp.Or(x.Owner.Compare(y.Owner), strings.Compare(x.Origin, y.Origin))
 	})
 	slices.SortStableFunc(report.Problems, func(x, y status.Problem) int { return strings.Compare(x.Origin, y.Origin) })
 	return report

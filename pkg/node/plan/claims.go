@@ -46,7 +46,7 @@ func Resolve(profiles []intent.Profile, holders Holders) Claims {
 		}
 		byOwner[p.Owner] = append(byOwner[p.Owner], p)
 	}
-	slices.SortFunc(claims.Owners, compareOwners)
+	slices.SortFunc(claims.Owners, profile.Owner.Compare)
 	for _, owner := range claims.Owners {
 		candidates := byOwner[owner]
 		holding := holders(owner)
@@ -90,8 +90,4 @@ func describe(p intent.Profile) string {
 		return p.Origin + " (UID " + p.UID + ")"
 	}
 	return p.Origin
-}
-
-func compareOwners(a, b profile.Owner) int {
-	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }

@@ -218,7 +218,7 @@ func (h *MemoryHost) Installed(ctx context.Context) ([]profile.Installed, error)
 		return nil, h.unreadable
 	}
 	var found []profile.Installed
-	for _, o := range slices.SortedFunc(maps.Keys(h.links), compareOwners) {
+	for _, o := range slices.SortedFunc(maps.Keys(h.links), profile.Owner.Compare) {
 		in := profile.Installed{Owner: o, Digest: h.links[o]}
 		for _, f := range h.artifacts[in.Digest] {
 			reference := "confine/" + o.String() + "/" + f.Name
@@ -315,10 +315,3 @@ func cloneFiles(files []profile.File) []profile.File {
 }
 
 func sameFile(a, b profile.File) bool { return a.Name == b.Name && string(a.Data) == string(b.Data) }
-
-func compareOwners(a, b profile.Owner) int {
-	if n := strings.Compare(a.Namespace, b.Namespace); n != 0 {
-		return n
-	}
-	return strings.Compare(a.Name, b.Name)
-}

@@ -195,7 +195,7 @@ func (h *Host) Installed(ctx context.Context) ([]profile.Installed, error) {
 			all = append(all, r.listed(kernel))
 		}
 	}
-	slices.SortFunc(all, func(a, b profile.Installed) int { return hostcheck.CompareOwners(a.Owner, b.Owner) })
+	slices.SortFunc(all, func(a, b profile.Installed) int { return a.Owner.Compare(b.Owner) })
 	return all, nil
 }
 
@@ -214,7 +214,7 @@ func (h *Host) Restore(ctx context.Context) ([]profile.Outcome, error) {
 			units = append(units, profile.Unit{Owner: r.Owner, Digest: r.Current.Digest, Files: r.Current.files()})
 		}
 	}
-	slices.SortFunc(units, func(a, b profile.Unit) int { return hostcheck.CompareOwners(a.Owner, b.Owner) })
+	slices.SortFunc(units, func(a, b profile.Unit) int { return a.Owner.Compare(b.Owner) })
 	return h.Install(ctx, units), nil
 }
 

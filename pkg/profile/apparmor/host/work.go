@@ -274,7 +274,7 @@ func (w *work) claim(o profile.Owner, next *installed) error {
 // holder reports whether another owner has the name, with the same text.
 func (w *work) holder(o profile.Owner, name string, t text) (bool, error) {
 	found := false
-	for _, other := range slices.SortedFunc(maps.Keys(w.records), hostcheck.CompareOwners) {
+	for _, other := range slices.SortedFunc(maps.Keys(w.records), profile.Owner.Compare) {
 		r := w.records[other]
 		if other == o || !slices.Contains(r.names(), name) {
 			continue

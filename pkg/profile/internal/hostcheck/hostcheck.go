@@ -74,14 +74,6 @@ func Stopped(ctx context.Context, o profile.Owner) error {
 	return nil
 }
 
-// CompareOwners orders owners as profile.Host lists them.
-func CompareOwners(a, b profile.Owner) int {
-	if n := strings.Compare(a.Namespace, b.Namespace); n != 0 {
-		return n
-	}
-	return strings.Compare(a.Name, b.Name)
-}
-
 // SameFiles reports whether both are the same files, whatever their order.
 func SameFiles(a, b []profile.File) bool {
 	return slices.EqualFunc(Sorted(a), Sorted(b), func(x, y profile.File) bool {

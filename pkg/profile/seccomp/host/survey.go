@@ -48,7 +48,7 @@ func look(d *durable.Dir) (survey, error) {
 		}
 	}
 	slices.SortFunc(s.installed, func(a, b profile.Installed) int {
-		return strings.Compare(a.Owner.Namespace+"\x00"+a.Owner.Name, b.Owner.Namespace+"\x00"+b.Owner.Name)
+		return a.Owner.Compare(b.Owner)
 	})
 	slices.Sort(s.foreign)
 	return s, nil

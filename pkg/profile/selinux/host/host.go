@@ -204,7 +204,7 @@ func (h *Host) Installed(ctx context.Context) ([]profile.Installed, error) {
 		}
 		all = append(all, in)
 	}
-	slices.SortFunc(all, func(a, b profile.Installed) int { return hostcheck.CompareOwners(a.Owner, b.Owner) })
+	slices.SortFunc(all, func(a, b profile.Installed) int { return a.Owner.Compare(b.Owner) })
 	return all, nil
 }
 

@@ -129,7 +129,7 @@ func moduleName(o profile.Owner) string {
 // bytes, whatever was there before.
 func render(units map[profile.Owner]*record) map[string][]byte {
 	modules, declared := map[string][]byte{}, map[string]bool{}
-	for _, o := range slices.SortedFunc(maps.Keys(units), hostcheck.CompareOwners) {
+	for _, o := range slices.SortedFunc(maps.Keys(units), profile.Owner.Compare) {
 		r := units[o]
 		var b bytes.Buffer
 		fmt.Fprintf(&b, "%s\n; owner %s\n; digest %s\n", firstLine, o, r.Digest)
