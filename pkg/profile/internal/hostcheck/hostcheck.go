@@ -52,14 +52,14 @@ func Unit(u profile.Unit) error {
 // Owner accepts a DNS label as namespace and a DNS subdomain as name, as
 // Kubernetes does for the objects; the error is ProfileInvalid.
 func Owner(o profile.Owner) error {
-	if !isLabel(o.Namespace) {
+	if !IsLabel(o.Namespace) {
 		return invalid("owner", "namespace %.80q is no DNS label", o.Namespace)
 	}
 	if len(o.Name) > maxSubdomain {
 		return invalid("owner", "name %.32q... is longer than %d bytes", o.Name, maxSubdomain)
 	}
 	for label := range strings.SplitSeq(o.Name, ".") {
-		if !isLabel(label) {
+		if !IsLabel(label) {
 			return invalid("owner", "name %q is no DNS subdomain", o.Name)
 		}
 	}
@@ -91,8 +91,8 @@ func invalid(object, format string, args ...any) error {
 		WithAdvice("rename it; nothing was written")
 }
 
-// isLabel reports whether s is a DNS label of RFC 1123 in lower case.
-func isLabel(s string) bool {
+// IsLabel reports whether s is a DNS label of RFC 1123 in lower case.
+func IsLabel(s string) bool {
 	if s == "" || len(s) > maxLabel || s[0] == '-' || s[len(s)-1] == '-' {
 		return false
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/confine-dev/confine/pkg/durable"
 	"github.com/confine-dev/confine/pkg/profile"
+	"github.com/confine-dev/confine/pkg/profile/internal/hostcheck"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -111,9 +112,9 @@ func (h *Host) Install(ctx context.Context, units []profile.Unit) []profile.Outc
 	}
 	var in *installer // opened with the first unit that is worth a write
 	for i, u := range units {
-		err := stopped(ctx, u.Owner)
+		err := hostcheck.Stopped(ctx, u.Owner)
 		if err == nil {
-			err = checkUnit(u)
+			err = hostcheck.Unit(u)
 		}
 		if err == nil && in == nil {
 			in, err = h.open(outcomes)
@@ -147,9 +148,9 @@ func (h *Host) Remove(ctx context.Context, owners []profile.Owner) []profile.Out
 	var d *durable.Dir
 	var openErr error
 	for i, o := range owners {
-		err := stopped(ctx, o)
+		err := hostcheck.Stopped(ctx, o)
 		if err == nil {
-			err = checkOwner(o)
+			err = hostcheck.Owner(o)
 		}
 		if err == nil && d == nil && openErr == nil {
 			d, openErr = durable.OpenExisting(h.opts.Root, durable.Options{Before: h.opts.Before})
@@ -231,14 +232,6 @@ func (h *Host) survey(ctx context.Context) (survey, error) {
 	}
 	defer closeQuietly(d)
 	return look(d)
-}
-
-// stopped refuses further work once the context has ended.
-func stopped(ctx context.Context, o profile.Owner) error {
-	if err := ctx.Err(); err != nil {
-		return reason.New(reason.InstallFailed, o.String(), "stopped before it was done: %w", err)
-	}
-	return nil
 }
 
 func all(outcomes []profile.Outcome, err error) []profile.Outcome {

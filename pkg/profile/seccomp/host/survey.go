@@ -9,6 +9,7 @@ import (
 
 	"github.com/confine-dev/confine/pkg/durable"
 	"github.com/confine-dev/confine/pkg/profile"
+	"github.com/confine-dev/confine/pkg/profile/internal/hostcheck"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -110,7 +111,7 @@ func (s *survey) lookBeside(d *durable.Dir, name string, e fs.DirEntry, files ma
 	if err != nil {
 		return err
 	}
-	known := isLabel(e.Name())
+	known := hostcheck.IsLabel(e.Name())
 	if known {
 		s.namespaces = append(s.namespaces, name)
 	} else {
@@ -149,7 +150,7 @@ func (s *survey) note(name, target string) {
 func (s *survey) take(o profile.Owner, target string, files map[string][]string) bool {
 	folder := path.Base(target)
 	dgst, ok := folderDigest(folder)
-	if !ok || target != linkTarget(folder) || checkOwner(o) != nil {
+	if !ok || target != linkTarget(folder) || hostcheck.Owner(o) != nil {
 		return false
 	}
 	unit := profile.Installed{Owner: o, Digest: dgst}
