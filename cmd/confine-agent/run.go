@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/confine-dev/confine/pkg/node/agent"
 	"github.com/confine-dev/confine/pkg/node/status"
+	"github.com/confine-dev/confine/pkg/profile/seccomp"
 	"github.com/confine-dev/confine/pkg/reason"
 	"github.com/confine-dev/confine/pkg/version"
 )
@@ -44,10 +46,20 @@ type flags struct {
 	nodeName, kubeconfig                string
 	healthAddress, metricsAddress       string
 	dockerConfig, caFile                string
+	kinds                               []string
+	hostRoot                            string
+	selinuxPriority                     int
 	removalDelay, resync                time.Duration
 	once                                bool
 	logFormat                           string
 }
+
+// selinuxPriority is above that of distributions' modules (100, 200) and below
+// that of an administrator's own (400), so that an administrator can override.
+const (
+	selinuxPriority = 350
+	maxPriority     = 999
+)
 
 // nodeNameEnv stands for --node-name where no flag says what to follow.
 const nodeNameEnv = "NODE_NAME"
@@ -85,6 +97,11 @@ The agent reads SecurityProfiles from one folder and TrustPolicies from another,
 or both from a cluster, pulls and verifies what they pin, installs it and repairs
 it. What was installed before is asserted again at every start, without a network.
 
+It installs the kinds of profile that --kinds says; payloads of others are judged
+and reported as not supported. seccomp needs no privilege. AppArmor and SELinux
+profiles are loaded into the kernel, which needs root; in a container it also
+needs the host's root at --host-root.
+
 With --node-name (or NODE_NAME in the environment) it follows the ProfileNode of
 that name and the cluster's TrustPolicies, and reports into the ProfileNode.
 
@@ -117,6 +134,9 @@ not everything is installed as wanted; 2 the command line is wrong.`,
 	fs.StringVar(&f.metricsAddress, "metrics-address", "", "address of /metrics, such as 127.0.0.1:9464 (default: none)")
 	fs.StringVar(&f.root, "root", "", "folder of the agent's state (required)")
 	fs.StringVar(&f.seccompRoot, "seccomp-root", "", "seccomp folder of the kubelet or runtime (default ROOT/seccomp)")
+	fs.StringSliceVar(&f.kinds, "kinds", []string{seccomp.Name}, "kinds of profile to install: some of "+strings.Join(kindWords(), ","))
+	fs.StringVar(&f.hostRoot, "host-root", "", "the host's root folder as this process sees it, for kinds that work in the host (default: its own)")
+	fs.IntVar(&f.selinuxPriority, "selinux-priority", selinuxPriority, "priority of Confine's modules in the SELinux policy store, 1 to 999")
 	fs.StringVar(&f.dockerConfig, "docker-config", "", "docker config file with registry credentials")
 	fs.StringVar(&f.caFile, "ca-file", "", "PEM file of certificate authorities accepted beside the system's")
 	fs.DurationVar(&f.removalDelay, "removal-delay", agent.DefaultRemovalDelay, "how long what no manifest wants stays installed")
@@ -144,8 +164,12 @@ func (f *flags) choose(p process) error {
 		return errors.New("--kubeconfig is of use only with --node-name")
 	case f.nodeName != "" && f.once:
 		return errors.New("--once is for folders: in a cluster there is always more to come")
+	case f.hostRoot != "" && !filepath.IsAbs(f.hostRoot):
+		return errors.New("--host-root is no absolute path")
+	case f.selinuxPriority < 1 || f.selinuxPriority > maxPriority:
+		return fmt.Errorf("--selinux-priority %d: only 1 to %d are priorities", f.selinuxPriority, maxPriority)
 	}
-	return nil
+	return checkKinds(f.kinds)
 }
 
 func logger(w io.Writer, format string) (*slog.Logger, error) {

@@ -91,22 +91,37 @@ func (s *site) write(name, content string) {
 	s.must(os.WriteFile(s.path(name), []byte(content), 0o600))
 }
 
+func (s *site) read(name string) string {
+	s.t.Helper()
+	data, err := os.ReadFile(s.path(name))
+	s.must(err)
+	return string(data)
+}
+
 // push pushes a profile and wants it under a name.
 func (s *site) push(name, text string, signer artifact.Signer) {
+	s.t.Helper()
+	s.pushInputs(name, signer, "", pack.Input{File: name + ".json", Kind: "seccomp", Data: []byte(text)})
+}
+
+// pushInputs pushes an artifact and wants it under a name; extra is more of the
+// manifest's spec.
+func (s *site) pushInputs(name string, signer artifact.Signer, extra string, inputs ...pack.Input) {
 	s.t.Helper()
 	ref, err := reference.Parse(s.host() + "/profiles/" + name + ":v1")
 	s.must(err)
 	client, err := registry.New(registry.Options{})
 	s.must(err)
 	pushed, err := artifact.Push(s.t.Context(), client, kinds.All(nil), artifact.PushRequest{
-		Reference: ref, Inputs: []pack.Input{{File: name + ".json", Kind: "seccomp", Data: []byte(text)}}, Signer: signer,
+		Reference: ref, Inputs: inputs, Signer: signer,
 	})
 	s.must(err)
 	s.write("manifests/"+name+".yaml", fmt.Sprintf(`apiVersion: confine.dev/v1alpha1
 kind: SecurityProfile
 metadata: {namespace: web, name: %s}
-spec: {artifact: "%s"}
-`, name, ref.Repository.Pinned(pushed.Digest)))
+spec:
+  artifact: "%s"%s
+`, name, ref.Repository.Pinned(pushed.Digest), extra))
 }
 
 // agent runs the command line with this site's folders.
@@ -168,6 +183,45 @@ func TestOnceInstallsAndHoldsWithoutTheRegistry(t *testing.T) {
 	}
 	if got := s.installed("nginx"); got != profileText {
 		t.Errorf("without the registry %q is installed", got)
+	}
+}
+
+// pushAll pushes an artifact of all kinds and wants it.
+func (s *site) pushAll(name, extra string) {
+	s.t.Helper()
+	s.write("trust/web.yaml", strings.Replace(s.read("trust/web.yaml"), "[seccomp]", "[seccomp, apparmor, selinux]", 1))
+	s.pushInputs(name, s.key, extra,
+		pack.Input{File: name + ".json", Kind: "seccomp", Data: []byte(profileText)},
+		pack.Input{File: name + ".aa", Kind: "apparmor", Data: []byte("profile confine.web." + name + " flags=(attach_disconnected) {\n  /etc/" + name + ".conf r,\n}\n")},
+		pack.Input{File: name + ".cil", Kind: "selinux", Data: []byte("(block confine_web_" + name + "\n  (blockinherit container)\n)\n")})
+}
+
+func TestOnceWithKindsThatTheMachineLacks(t *testing.T) {
+	s := newSite(t)
+	s.pushAll("nginx", "")
+	args := []string{"--once", "--kinds", "seccomp,apparmor,selinux", "--host-root", t.TempDir()}
+	if code, errs := s.agent(t.Context(), nil, args...); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	if got := s.installed("nginx"); got != profileText {
+		t.Errorf("installed is %q", got)
+	}
+	report, err := status.Read(s.path("root"))
+	s.must(err)
+	for _, k := range report.Profiles[0].Kinds {
+		if (k.Reason == "KindUnsupported") != (k.Name != "seccomp") {
+			t.Errorf("%+v", k)
+		}
+	}
+	if len(report.Kinds) != 3 || len(report.Profiles[0].Kinds) != 3 {
+		t.Errorf("the node's kinds are %+v, the profile's %+v", report.Kinds, report.Profiles[0].Kinds)
+	}
+	s.pushAll("nginx", "\n  kinds: Required")
+	if code, errs := s.agent(t.Context(), nil, args...); code != exitRefused || !strings.Contains(errs, "KindUnsupported") {
+		t.Errorf("all required: exit code %d: %s", code, errs)
+	}
+	if got := s.installed("nginx"); got != profileText {
+		t.Errorf("what was installed is %q", got)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -22,10 +21,8 @@ import (
 	"github.com/confine-dev/confine/pkg/node/sdnotify"
 	"github.com/confine-dev/confine/pkg/node/status"
 	"github.com/confine-dev/confine/pkg/node/telemetry"
-	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/kinds"
 	"github.com/confine-dev/confine/pkg/profile/seccomp/compile"
-	"github.com/confine-dev/confine/pkg/profile/seccomp/host"
 	"github.com/confine-dev/confine/pkg/reason"
 	"github.com/confine-dev/confine/pkg/version"
 )
@@ -74,11 +71,7 @@ func (f flags) options(log *slog.Logger) (agent.Options, error) {
 	if err != nil {
 		return agent.Options{}, err
 	}
-	seccompRoot := f.seccompRoot
-	if seccompRoot == "" {
-		seccompRoot = filepath.Join(f.root, "seccomp")
-	}
-	seccompHost, err := host.New(host.Options{Root: seccompRoot})
+	hosts, err := f.hosts()
 	if err != nil {
 		return agent.Options{}, err
 	}
@@ -87,7 +80,7 @@ func (f flags) options(log *slog.Logger) (agent.Options, error) {
 		delay = -1 // zero means the default there
 	}
 	return agent.Options{
-		Root: f.root, Hosts: []profile.Host{seccompHost}, Remote: remote,
+		Root: f.root, Hosts: hosts, Remote: remote,
 		RemovalDelay: delay, Resync: f.resync, Log: log,
 	}, nil
 }

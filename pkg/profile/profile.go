@@ -176,3 +176,13 @@ type Host interface {
 	// the host could not be read, never that nothing is there.
 	Installed(ctx context.Context) ([]Installed, error)
 }
+
+// Restorer is the optional ability of a Host whose kernel forgets at a reboot
+// what was installed.
+type Restorer interface {
+	// Restore brings back into force what Install brought there last and Remove
+	// did not take away, from the host's own disk alone, and returns one Outcome
+	// a unit. What is in force is left alone. An error means that the disk could
+	// not be read.
+	Restore(ctx context.Context) ([]Outcome, error)
+}

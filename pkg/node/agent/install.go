@@ -164,12 +164,12 @@ func (a *Agent) installKind(ctx context.Context, p *pass, view *hostView, todo [
 		if len(units) == 0 {
 			return
 		}
-		outcomes := view.host.Install(ctx, units)
+		var outcomes []profile.Outcome
+		a.during(func() { outcomes = view.host.Install(ctx, units) })
 		for i, w := range batch {
 			a.settle(p, w, outcomeAt(outcomes, i))
 		}
 		batch, units, size = nil, nil, 0
-		a.alive()
 	}
 	for _, w := range todo {
 		if w.key.Kind != view.host.Kind() {

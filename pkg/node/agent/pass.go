@@ -236,7 +236,8 @@ func (a *Agent) released(p *pass) func(journal.Key, time.Time) bool {
 }
 
 func noHost(kind string) error {
-	return reason.New(reason.KindUnsupported, kind, "this agent installs no %s profiles", kind)
+	return reason.New(reason.KindUnsupported, kind, "this agent installs no %s profiles; what was installed before stays as it is", kind).
+		WithAdvice("add %s to the --kinds of the agent, where the node supports it", kind)
 }
 
 // save writes the journal; what could not be written is written by a later pass.

@@ -54,7 +54,8 @@ func (a *Agent) removeKind(ctx context.Context, p *pass, kind string, owners []p
 	if len(ready) == 0 {
 		return
 	}
-	outcomes := view.host.Remove(ctx, ready)
+	var outcomes []profile.Outcome
+	a.during(func() { outcomes = view.host.Remove(ctx, ready) })
 	for i, owner := range ready {
 		key := journal.Key{Kind: kind, Owner: owner}
 		outcome := outcomeAt(outcomes, i)
@@ -69,5 +70,4 @@ func (a *Agent) removeKind(ctx context.Context, p *pass, kind string, owners []p
 		a.journal.Delete(key)
 		a.log.Info("removed", "slot", key)
 	}
-	a.alive()
 }

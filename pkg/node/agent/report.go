@@ -86,6 +86,15 @@ func (a *Agent) hostKinds(p *pass) []status.HostKind {
 		}
 		found = append(found, kind)
 	}
+	for _, slot := range a.journal.Slots() {
+		if p.hosts[slot.Kind] != nil || slices.ContainsFunc(found, func(k status.HostKind) bool { return k.Name == slot.Kind }) {
+			continue
+		}
+		kind := status.HostKind{Name: slot.Kind} // of an agent with more kinds
+		kind.Reason, kind.Message = status.Describe(noHost(slot.Kind))
+		found = append(found, kind)
+	}
+	slices.SortFunc(found, func(x, y status.HostKind) int { return strings.Compare(x.Name, y.Name) })
 	return found
 }
 
@@ -111,6 +120,8 @@ func (a *Agent) goingMessage(p *pass, described status.Profile) string {
 	switch {
 	case !a.inputs.desired.Complete:
 		return "nothing readable wants it; nothing is removed before all that is wanted can be read"
+	case slices.ContainsFunc(described.Kinds, func(k status.Kind) bool { return p.hosts[k.Name] == nil }):
+		return "nobody wants it; it is removed once the agent's --kinds have all its kinds again, or by confine node purge"
 	case a.inputs.desired.NeedsRelease && !described.RemoveAt.IsZero() && !p.now.Before(described.RemoveAt):
 		return "nobody wants it; it is removed once the controller releases it, which waits for pods of this node that name it"
 	}
@@ -186,6 +197,8 @@ func (a *Agent) addInstalled(p *pass, described *status.Profile) {
 		if view := p.hosts[slot.Kind]; view != nil {
 			kind.References = view.installed[slot.Owner].References
 			described.References = append(described.References, kind.References...)
+		} else {
+			kind.Reason, kind.Message = status.Describe(noHost(slot.Kind))
 		}
 		if failed := a.failures[slot.Key]; failed != nil {
 			kind.Reason, kind.Message = status.Describe(failed.err)

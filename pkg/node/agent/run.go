@@ -7,6 +7,7 @@ import (
 
 	"github.com/confine-dev/confine/pkg/artifact"
 	"github.com/confine-dev/confine/pkg/node/status"
+	"github.com/confine-dev/confine/pkg/profile"
 )
 
 // The states that Options.Notify is told, as sd_notify(3) words them.
@@ -26,10 +27,71 @@ func (a *Agent) alive() {
 	}
 }
 
-// start re-asserts what was installed, before any registry is asked.
+// start re-asserts what was installed, before any registry is asked; and what a
+// kernel lost in a reboot before anything is read that says who is trusted now.
 func (a *Agent) start(ctx context.Context) {
+	a.restore(ctx)
 	a.read()
 	a.run(ctx, false, true)
+}
+
+// restore asks the hosts whose kernel forgets to bring back what they had. What
+// is no longer trusted comes back, too, as it stays where no reboot was. What
+// fails is repaired by the first pass, or reported by it.
+func (a *Agent) restore(ctx context.Context) {
+	for _, h := range a.opts.Hosts {
+		r, ok := h.(profile.Restorer)
+		if !ok || h.Supported(ctx) != nil {
+			continue
+		}
+		var outcomes []profile.Outcome
+		var err error
+		a.during(func() { outcomes, err = r.Restore(ctx) })
+		changed := 0
+		for _, o := range outcomes {
+			if o.Changed {
+				changed++
+			}
+			err = errors.Join(err, o.Err)
+		}
+		if err != nil {
+			a.log.Warn("not all that was installed could be brought back", "kind", h.Kind(), "error", err)
+		}
+		if changed > 0 {
+			a.log.Info("brought back what the kernel had lost", "kind", h.Kind(), "profiles", changed)
+		}
+	}
+}
+
+// longestWork is how long one call of a host may take before the watchdog hears
+// nothing of it any more: compiling many profiles on a busy machine takes long,
+// and for ever means that something hangs.
+const longestWork = 15 * time.Minute
+
+// during lets a host work, and says meanwhile that the loop is alive.
+func (a *Agent) during(work func()) {
+	if a.opts.Watchdog <= 0 {
+		work()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		work()
+	}()
+	ticker := time.NewTicker(a.opts.Watchdog)
+	defer ticker.Stop()
+	for began := time.Now(); ; {
+		select {
+		case <-done:
+			a.alive()
+			return
+		case <-ticker.C:
+			if time.Since(began) < longestWork {
+				a.alive()
+			}
+		}
+	}
 }
 
 // Run works until ctx ends, which is no error.

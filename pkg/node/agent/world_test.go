@@ -60,7 +60,7 @@ func (k plainKind) Constrain(p profile.Profile, by profile.Scope, _ []profile.Li
 }
 
 func plainKinds() profile.Set {
-	return profile.NewSet(plainKind{"alpha"}, plainKind{"beta"})
+	return profile.NewSet(plainKind{"alpha"}, plainKind{"beta"}, plainKind{"gamma"})
 }
 
 // makeKey makes one key for all tests: encrypting one takes a second.
@@ -268,7 +268,7 @@ spec:
   repositories: [registry.example.com/profiles/*]
   namespaces: ["*"]
   threshold: 1
-  allowedKinds: [alpha, beta, seccomp]
+  allowedKinds: [alpha, beta, gamma, seccomp]
   signers:
   - name: team
     key:
