@@ -27,6 +27,7 @@ import (
 	"github.com/confine-dev/confine/pkg/profile/kinds"
 	"github.com/confine-dev/confine/pkg/profile/seccomp/compile"
 	"github.com/confine-dev/confine/pkg/profile/seccomp/host"
+	"github.com/confine-dev/confine/test/procfs"
 )
 
 // confine is (a): the agent's own code, from manifests that appear until all
@@ -264,7 +265,7 @@ func watchAgent(ctx context.Context, bin, dir string, n int) (m agentMemory, err
 	if m.idle, err = settled(ctx, cmd.Process.Pid); err != nil {
 		return m, err
 	}
-	m.peak, err = mebibytes(cmd.Process.Pid, "VmHWM:")
+	m.peak, err = procfs.Peak(cmd.Process.Pid)
 	return m, err
 }
 
@@ -286,7 +287,7 @@ func settled(ctx context.Context, pid int) (float64, error) {
 	last, since := 0.0, time.Now()
 	var failed error
 	err := until(ctx, func() bool {
-		now, err := mebibytes(pid, "VmRSS:")
+		now, err := procfs.Resident(pid)
 		if err != nil {
 			failed = err
 			return true
@@ -297,19 +298,4 @@ func settled(ctx context.Context, pid int) (float64, error) {
 		return time.Since(since) > 2*time.Second
 	})
 	return last, errors.Join(err, failed)
-}
-
-// mebibytes reads one line of /proc/PID/status, which is in kB.
-func mebibytes(pid int, field string) (float64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, field); ok {
-			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kb / 1024, err
-		}
-	}
-	return 0, fmt.Errorf("no %s of process %d", field, pid)
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/confine-dev/confine/api/v1alpha1"
+	"github.com/confine-dev/confine/test/procfs"
 )
 
 // batch is some profiles that change together.
@@ -172,9 +172,9 @@ func (s *site) summary(ctx context.Context) error {
 	}
 	fmt.Printf("%-18s %6d objects %10d bytes\n\n", "in all", objects, bytesInAll)
 	pid := s.controller.Process.Pid
-	peak, err := mebibytes(pid, "VmHWM:")
-	now, err2 := mebibytes(pid, "VmRSS:")
-	cpu, err3 := processorTime(pid)
+	peak, err := procfs.Peak(pid)
+	now, err2 := procfs.Resident(pid)
+	cpu, err3 := procfs.ProcessorTime(pid)
 	if err := errors.Join(err, err2, err3); err != nil {
 		return err
 	}
@@ -207,36 +207,6 @@ func stored(ctx context.Context, api kubernetes.Interface, resource string) (obj
 			return objects, size, nil
 		}
 	}
-}
-
-func mebibytes(pid int, field string) (float64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, field); ok {
-			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kb / 1024, err
-		}
-	}
-	return 0, fmt.Errorf("no %s of process %d", field, pid)
-}
-
-// processorTime reads utime and stime, which proc(5) gives in ticks of 10 ms.
-func processorTime(pid int) (time.Duration, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
-	}
-	user, err := strconv.Atoi(fields[11])
-	system, err2 := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err, err2)
 }
 
 // inParallel does n things, 16 at a time.
