@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io/fs"
+	"path"
 
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
@@ -20,20 +21,32 @@ type file struct {
 	path   string
 	source string // the file with its content; empty: data is
 	data   []byte
+	link   string // what a symbolic link leads to
 	mode   fs.FileMode
 }
+
+// hostRoot is where pods mount parts of the host, for agents that run programs
+// of the host with it as their root.
+const hostRoot = "host/root"
 
 func binaries() []string { return []string{"confine", "confine-agent", "confine-controller"} }
 
 // baseFiles are all there is besides the binaries: no shell, no libc, no
 // package manager.
 func baseFiles() []file {
-	return []file{
+	files := []file{
 		{path: "etc/passwd", mode: 0o644, data: fmt.Appendf(nil,
 			"root:x:0:0:root:/:/sbin/nologin\nconfine:x:%d:%d:Confine:/:/sbin/nologin\n", uid, uid)},
 		{path: "etc/group", mode: 0o644, data: fmt.Appendf(nil, "root:x:0:\nconfine:x:%d:\n", uid)},
 		{path: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, data: roots()},
 	}
+	// Of the host's own folders only /usr can be mounted everywhere. The rest is
+	// as in file-hierarchy(7), which all distributions with AppArmor or SELinux
+	// have come to.
+	for _, name := range []string{"bin", "lib", "lib64", "sbin"} {
+		files = append(files, file{path: path.Join(hostRoot, name), link: "usr/" + name, mode: 0o777})
+	}
+	return files
 }
 
 // roots are the certificate authorities of Mozilla as the Go project keeps

@@ -201,6 +201,10 @@ func writeEntry(out *tar.Writer, f file, modified time.Time) error {
 		header.Typeflag = tar.TypeDir
 		return out.WriteHeader(header)
 	}
+	if f.link != "" {
+		header.Typeflag, header.Linkname = tar.TypeSymlink, f.link
+		return out.WriteHeader(header)
+	}
 	data := f.data
 	if f.source != "" {
 		var err error
