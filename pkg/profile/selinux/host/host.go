@@ -26,6 +26,7 @@ import (
 	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/internal/hostcheck"
 	"github.com/confine-dev/confine/pkg/profile/selinux"
+	"github.com/confine-dev/confine/pkg/profile/selinux/host/secilc"
 	"github.com/confine-dev/confine/pkg/profile/selinux/host/semodule"
 	"github.com/confine-dev/confine/pkg/reason"
 )
@@ -71,7 +72,9 @@ type Host struct {
 	opts   Options
 	store  store
 	kernel kernel
-	proc   string
+	// compiler looks at texts before the store sees them.
+	compiler compiler
+	proc     string
 
 	mu sync.Mutex
 	// read remembers modules by name and checksum, which are unpacked once.
@@ -79,6 +82,8 @@ type Host struct {
 	// refused are units that the policy did not take, or for which it refused
 	// others: they are tried after all others.
 	refused map[string]bool
+	// rehearsed are the sums of texts that the compiler reads as Confine does.
+	rehearsed map[string]bool
 }
 
 var _ profile.Host = (*Host)(nil)
@@ -90,12 +95,14 @@ func New(opts Options) (*Host, error) {
 			WithAdvice("give a folder on a disk that stays, such as /var/lib/confine/selinux")
 	}
 	return &Host{
-		opts:    opts,
-		store:   semodule.New(semodule.Options{HostRoot: opts.HostRoot, Priority: opts.Priority, Time: opts.Time}),
-		kernel:  selinuxfs{filepath.Join("/", opts.HostRoot, selinuxFolder)},
-		proc:    filepath.Join("/", opts.HostRoot, "proc"),
-		read:    map[semodule.Listed][]byte{},
-		refused: map[string]bool{},
+		opts:      opts,
+		store:     semodule.New(semodule.Options{HostRoot: opts.HostRoot, Priority: opts.Priority, Time: opts.Time}),
+		kernel:    selinuxfs{filepath.Join("/", opts.HostRoot, selinuxFolder)},
+		compiler:  secilc.New(secilc.Options{HostRoot: opts.HostRoot}),
+		proc:      filepath.Join("/", opts.HostRoot, "proc"),
+		read:      map[semodule.Listed][]byte{},
+		refused:   map[string]bool{},
+		rehearsed: map[string]bool{},
 	}, nil
 }
 

@@ -63,7 +63,7 @@ func (h *Host) bring(ctx context.Context, wants []*want) {
 		return
 	}
 	defer w.close()
-	for _, batch := range batches(wants) {
+	for _, batch := range batches(h.rehearse(ctx, w.s, wants)) {
 		first, later := []*want(nil), []*want(nil)
 		for _, it := range batch {
 			if h.refused[it.key()] {

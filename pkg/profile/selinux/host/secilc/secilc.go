@@ -1,0 +1,260 @@
+// Package secilc compiles CIL with the host's own secilc(8), for nothing but to
+// look at what comes out. The compiler is a child without privileges that sees
+// no file but what it is given, through descriptors, and is bounded in time,
+// memory and output: the texts are those of strangers, and it is written in C.
+package secilc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/confine-dev/confine/pkg/profile/selinux/internal/policydb"
+)
+
+const (
+	program      = "secilc"
+	folders      = "/usr/bin:/usr/sbin:/bin:/sbin"
+	defaultTime  = 30 * time.Second
+	maxPolicy    = 16 << 20 // bytes of a compiled policy
+	maxLog       = 64 << 10
+	shownSummary = 200
+	// How a child names its own descriptors: it knows no "-".
+	standardInput  = "/proc/self/fd/0"
+	standardOutput = "/proc/self/fd/1"
+)
+
+// ErrLimit says that the compiler was ended by its bounds.
+var ErrLimit = errors.New("the compiler was ended by its bounds of time, memory or output")
+
+// Error is what the compiler said of texts that it does not take.
+type Error struct {
+	// Summary is the line that says what is wrong.
+	Summary string
+	// Log is all that it printed, at most 64 KiB.
+	Log string
+	// Err is how the process ended.
+	Err error
+
+	starts []int // lines before each text, and what comes after the last
+}
+
+// Error returns the summary.
+func (e *Error) Error() string { return e.Summary }
+
+// Unwrap returns how the process ended.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Options adjust a Compiler. The zero value works.
+type Options struct {
+	// HostRoot is the host's root folder as this process sees it; secilc runs
+	// there. Empty means this process's own.
+	HostRoot string
+	// Time bounds one run; zero means 30 seconds.
+	Time time.Duration
+}
+
+// Compiler is the host's compiler.
+type Compiler struct{ opts Options }
+
+// New returns the compiler of the host. It touches nothing yet.
+func New(opts Options) *Compiler {
+	if opts.Time <= 0 {
+		opts.Time = defaultTime
+	}
+	if opts.HostRoot == "/" {
+		opts.HostRoot = ""
+	}
+	return &Compiler{opts}
+}
+
+// Supported returns exec.ErrNotFound where the host has no secilc.
+func (c *Compiler) Supported() error {
+	_, err := c.find()
+	return err
+}
+
+// Compile returns the policy that the texts make together, in the format that
+// policydb reads. qualified takes dots as parts of names, and no blocks. The
+// error is an *Error where the compiler refuses the texts, and ErrLimit where
+// it was ended.
+func (c *Compiler) Compile(ctx context.Context, qualified bool, texts ...[]byte) ([]byte, error) {
+	name, err := c.find()
+	if err != nil {
+		return nil, err
+	}
+	// All in one, since a child gets one input.
+	var all bytes.Buffer
+	starts := make([]int, 0, len(texts))
+	for i, text := range texts {
+		if i > 0 {
+			all.WriteByte('\n')
+		}
+		starts = append(starts, bytes.Count(all.Bytes(), []byte("\n")))
+		all.Write(text)
+	}
+	input, err := sealed(all.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = input.Close() }()
+	args := []string{"-c", strconv.Itoa(policydb.Version), "-f", os.DevNull, "-o", standardOutput, standardInput}
+	if qualified {
+		args = append(args, "-Q")
+	}
+	made, err := c.run(ctx, name, args, input)
+	if refused, said := errors.AsType[*Error](err); said {
+		refused.starts = append(starts, math.MaxInt)
+	}
+	return made, err
+}
+
+// sealed is a file in memory that nobody can change any more.
+func sealed(text []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("text.cil", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "text.cil")
+	if _, err = f.Write(text); err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// run starts the compiler and collects what it writes, within the bounds.
+func (c *Compiler) run(ctx context.Context, name string, args []string, input *os.File) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Time)
+	defer cancel()
+	out, in, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = out.Close() }()
+	// It is opened again by its name, by another user.
+	if err := in.Chmod(0o622); err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
+	type result struct {
+		policy []byte
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		policy, err := io.ReadAll(io.LimitReader(out, maxPolicy+1))
+		_ = out.Close() // so that a child that writes more is ended
+		done <- result{policy, err}
+	}()
+	said := &limited{}
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = []string{"PATH=" + folders, "LC_ALL=C"}
+	cmd.Dir = "/"
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, in, said
+	cmd.WaitDelay = time.Second
+	err = c.confined(ctx, cmd)
+	_ = in.Close()
+	got := <-done
+	switch {
+	case err != nil:
+		return nil, explain(ctx, err, said.kept)
+	case got.err != nil:
+		return nil, got.err
+	case len(got.policy) > maxPolicy:
+		return nil, ErrLimit
+	}
+	return got.policy, nil
+}
+
+// explain tells a text that is refused from a compiler that was ended.
+func explain(ctx context.Context, err error, log []byte) error {
+	ended, exited := errors.AsType[*exec.ExitError](err)
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", ErrLimit, ctx.Err())
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !exited:
+		return err
+	case ended.ExitCode() < 0: // by a signal
+		return fmt.Errorf("%w: %w", ErrLimit, err)
+	}
+	return refusal(log, err)
+}
+
+func (c *Compiler) find() (string, error) {
+	for folder := range strings.SplitSeq(folders, ":") {
+		name := filepath.Join(folder, program)
+		if info, err := os.Stat(c.opts.HostRoot + name); err == nil && info.Mode().IsRegular() {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %w", program, exec.ErrNotFound)
+}
+
+func refusal(log []byte, err error) *Error {
+	e := &Error{Summary: "secilc gave no reason", Log: string(log), Err: err}
+	for line := range strings.Lines(e.Log) {
+		if line = strings.TrimSpace(line); line != "" {
+			line = place().ReplaceAllString(line, "")
+			e.Summary = strings.ToValidUTF8(line[:min(len(line), shownSummary)], "?")
+			break
+		}
+	}
+	return e
+}
+
+// Line returns the first line of a text that the compiler speaks of, and zero
+// where it speaks of none. Texts are numbered from zero.
+func (e *Error) Line(text int) int {
+	if text < 0 || text+1 >= len(e.starts) {
+		return 0
+	}
+	for _, m := range place().FindAllStringSubmatch(e.Log, -1) {
+		line, err := strconv.Atoi(m[1] + m[2])
+		if err == nil && line > e.starts[text] && line <= e.starts[text+1] {
+			return line - e.starts[text]
+		}
+	}
+	return 0
+}
+
+// place matches both ways in which libsepol writes one: "at line LINE of FILE"
+// and "at FILE:LINE".
+func place() *regexp.Regexp {
+	return regexp.MustCompile(` at (?:line ([0-9]+) of )?` + standardInput + `(?::([0-9]+))?`)
+}
+
+// limited keeps the first bytes and swallows the others.
+type limited struct{ kept []byte }
+
+func (l *limited) Write(data []byte) (int, error) {
+	l.kept = append(l.kept, data[:min(len(data), maxLog-len(l.kept))]...)
+	return len(data), nil
+}
+
+// confined runs the child as nobody.
+func (c *Compiler) confined(_ context.Context, cmd *exec.Cmd) error {
+	const nobody = 65534
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.opts.HostRoot}
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	}
+	return cmd.Run()
+}
