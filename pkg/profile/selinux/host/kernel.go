@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -75,7 +76,7 @@ func unused(proc string, o profile.Owner, types []string) error {
 	running, err := runningTypes(proc)
 	if err != nil {
 		return reason.New(reason.InstallFailed, o.String(), "whether a process runs as %s cannot be told: %w", types[0], err).
-			WithAdvice("run with the host's process IDs (hostPID) and as root")
+			WithAdvice("run with the host's process IDs (hostPID), as root, and where /proc hides processes (hidepid) with CAP_SYS_PTRACE")
 	}
 	for _, name := range types {
 		if pid, used := running[name]; used {
@@ -91,6 +92,10 @@ func runningTypes(proc string) (map[string]string, error) {
 	processes, err := os.ReadDir(proc)
 	if err != nil {
 		return nil, err
+	}
+	// Where the first process cannot be seen, others may be hidden, too.
+	if !slices.ContainsFunc(processes, func(e fs.DirEntry) bool { return e.Name() == "1" }) {
+		return nil, fmt.Errorf("%s does not show all processes", proc)
 	}
 	found := map[string]string{}
 	for _, p := range processes {

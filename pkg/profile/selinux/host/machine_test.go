@@ -67,6 +67,9 @@ func unit(o profile.Owner, v profiletest.Variant) profile.Unit {
 
 func digestOf(text string) digest.Digest { return digest.FromString(text) }
 
+// initAlone is a machine's /proc with no process but the first.
+const initAlone = "testdata/proc"
+
 func open(o Options, p policy) (*Host, error) {
 	h, err := New(o)
 	if err != nil {
@@ -74,7 +77,7 @@ func open(o Options, p policy) (*Host, error) {
 	}
 	h.store, h.kernel = p, p
 	if _, ok := p.(*memory); ok {
-		h.proc = "." // a folder without processes
+		h.proc = initAlone
 		h.compiler = noCompiler{}
 	}
 	return h, nil

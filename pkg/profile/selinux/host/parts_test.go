@@ -282,7 +282,9 @@ func TestTypesInUseStay(t *testing.T) {
 
 	b.h.proc = filepath.Join(b.h.proc, "unreadable")
 	b.refused(b.h.Remove(t.Context(), []profile.Owner{sharing.Owner})[0], reason.InstallFailed, "cannot be told")
-	b.h.proc = "."
+	b.h.proc = processes(t, map[string][]string{"2": {"system_u:system_r:init_t:s0"}}) // hidepid, or another's processes
+	b.refused(b.h.Remove(t.Context(), []profile.Owner{sharing.Owner})[0], reason.InstallFailed, "cannot be told")
+	b.h.proc = initAlone
 	b.remove(true, sharing.Owner)
 }
 
