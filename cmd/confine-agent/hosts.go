@@ -17,6 +17,7 @@ import (
 	seccomphost "github.com/confine-dev/confine/pkg/profile/seccomp/host"
 	"github.com/confine-dev/confine/pkg/profile/selinux"
 	selinuxhost "github.com/confine-dev/confine/pkg/profile/selinux/host"
+	"github.com/confine-dev/confine/pkg/profile/selinux/host/containers"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -46,7 +47,11 @@ func hostRows() []hostRow {
 			return apparmorhost.New(apparmorhost.Options{Root: state, HostRoot: f.hostRoot})
 		}},
 		{kind: selinux.Name, state: selinux.Name, open: func(f flags, state string) (profile.Host, error) {
-			return selinuxhost.New(selinuxhost.Options{Root: state, HostRoot: f.hostRoot, Priority: f.selinuxPriority})
+			h, err := selinuxhost.New(selinuxhost.Options{Root: state, HostRoot: f.hostRoot, Priority: f.selinuxPriority})
+			if err != nil {
+				return nil, err
+			}
+			return containers.Guard(h, f.hostRoot), nil
 		}},
 	}
 }
