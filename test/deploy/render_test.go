@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,6 +25,7 @@ func everything() []string {
 		"--set", "registry.credentials.secretName=registries", "--set", "registry.ca.configMapName=ca",
 		"--set", "kubelet.extraRoots={/mnt/disk/kubelet,/var/lib/k0s/kubelet}",
 		"--set", "agent.metricsAddress=:9464", "--set", "agent.seLinuxOptions.type=spc_t",
+		"--set", "agent.kinds.apparmor=true", "--set", "agent.kinds.selinux=true",
 		"--set", "agent.maxUnavailable=1", "--set", "agent.podAnnotations.a=b", "--set", "agent.nodeSelector.pool=a",
 		"--set", "controller.podAnnotations.a=b", "--set", "controller.tolerations[0].operator=Exists",
 		"--set", "admission.sharedNamespaces={base,more}", "--set", "namespace.create=true",
@@ -35,6 +35,22 @@ func everything() []string {
 func render(t *testing.T, args ...string) string {
 	t.Helper()
 	return must(t)(run(t.TempDir(), server.helm, append([]string{"template", "confine", chart(), "--namespace", namespace}, args...)...))
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readManifests(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(manifests())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 // daemonSets decodes those of a rendering, by name.
@@ -73,9 +89,7 @@ func TestLint(t *testing.T) {
 // TestEverythingIsAccepted: what all values together make, the API server takes.
 func TestEverythingIsAccepted(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "everything.yaml")
-	if err := os.WriteFile(file, []byte(render(t, everything()...)), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	write(t, file, render(t, everything()...))
 	must(t)(server.runKubectl("apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", file))
 }
 
@@ -130,28 +144,27 @@ func TestKubeletRoots(t *testing.T) {
 	}
 }
 
-// TestCredentialsAreFiles: what the agent gets of the release's namespace is
-// mounted, and without values there is nothing.
+// TestCredentialsAreFiles: what the release's namespace has for registries is
+// mounted into the container that speaks to them, and without values there is
+// nothing.
 func TestCredentialsAreFiles(t *testing.T) {
-	mounts := func(args ...string) []string {
+	mounted := func(args ...string) []string {
 		t.Helper()
-		ds := daemonSets(t, render(t, args...))["confine-agent"]
-		found := map[string]bool{}
-		for _, m := range ds.Spec.Template.Spec.Containers[0].VolumeMounts {
-			found[m.MountPath] = m.ReadOnly
-		}
-		var readOnly []string
-		for _, path := range slices.Sorted(maps.Keys(found)) {
-			if found[path] {
-				readOnly = append(readOnly, path)
+		var found []string
+		for _, c := range daemonSets(t, render(t, args...))["confine-agent"].Spec.Template.Spec.Containers {
+			for _, m := range c.VolumeMounts {
+				if strings.HasPrefix(m.MountPath, "/etc/confine") {
+					found = append(found, c.Name+" "+m.MountPath)
+				}
 			}
 		}
-		return readOnly
+		slices.Sort(found)
+		return found
 	}
-	if got := mounts(); got != nil {
+	if got := mounted(); got != nil {
 		t.Errorf("without values: %q", got)
 	}
-	if diff := cmp.Diff([]string{"/etc/confine/ca", "/etc/confine/credentials"}, mounts(everything()...)); diff != "" {
+	if diff := cmp.Diff([]string{"fetch /etc/confine/ca", "fetch /etc/confine/credentials"}, mounted(everything()...)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -162,6 +175,10 @@ func TestSchemaRefuses(t *testing.T) {
 		"unknown value":           {"--set", "agent.uidd=1"},
 		"unknown section":         {"--set", "agents.uid=1"},
 		"agent as root":           {"--set", "agent.uid=0"},
+		"fetch as root":           {"--set", "agent.fetch.uid=0"},
+		"a kind nobody knows":     {"--set", "agent.kinds.landlock=true"},
+		"a kind by text":          {"--set-string", "agent.kinds.apparmor=yes"},
+		"seccomp switched off":    {"--set", "agent.kinds.seccomp=false"},
 		"no image":                {"--set", "image.repository="},
 		"short digest":            {"--set", "image.digest=sha256:abc"},
 		"kubelet root relative":   {"--set", "kubelet.root=var/lib/kubelet"},

@@ -20,11 +20,25 @@ app.kubernetes.io/component: {{ . }}
 {{- . | trimPrefix "/" | replace "/" "-" }}
 {{- end }}
 
-{{/* The user every container but the init container runs as. */}}
+{{/* What a container gets that needs nothing. */}}
 {{- define "confine.restricted" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 runAsNonRoot: true
 capabilities:
   drop: [ALL]
+{{- end }}
+
+{{/* The kinds of profile that nodes install. */}}
+{{- define "confine.kinds" -}}
+seccomp{{ if .Values.agent.kinds.apparmor }},apparmor{{ end }}{{ if .Values.agent.kinds.selinux }},selinux{{ end }}
+{{- end }}
+
+{{/* Whoever changes the SELinux policy must be allowed to by it. */}}
+{{- define "confine.seLinuxOptions" -}}
+{{- $options := deepCopy .Values.agent.seLinuxOptions }}
+{{- if and .Values.agent.kinds.selinux (not $options.type) }}
+{{- $options = set $options "type" "spc_t" }}
+{{- end }}
+{{- with $options }}{{ toYaml . }}{{ end }}
 {{- end }}
