@@ -111,7 +111,7 @@ func (c *Compiler) Compile(ctx context.Context, qualified bool, texts ...[]byte)
 		return nil, err
 	}
 	defer func() { _ = input.Close() }()
-	args := []string{"-c", strconv.Itoa(policydb.Version), "-f", os.DevNull, "-o", standardOutput, standardInput}
+	args := []string{"-c", strconv.Itoa(policydb.Version), "-o", standardOutput, "-f", standardOutput, standardInput}
 	if qualified {
 		args = append(args, "-Q")
 	}
@@ -148,8 +148,8 @@ func (c *Compiler) run(ctx context.Context, name string, args []string, input *o
 		return nil, err
 	}
 	defer func() { _ = out.Close() }()
-	// It is opened again by its name, by another user.
-	if err := in.Chmod(0o622); err != nil {
+	// It is opened again by its name, by another user, for both directions.
+	if err := in.Chmod(0o666); err != nil {
 		return nil, errors.Join(err, in.Close())
 	}
 	type result struct {
