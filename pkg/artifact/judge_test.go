@@ -1,9 +1,13 @@
 package artifact_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/confine-dev/confine/pkg/artifact"
 	"github.com/confine-dev/confine/pkg/artifact/pack"
@@ -90,5 +94,70 @@ func TestOneArtifactForTwoNamespaces(t *testing.T) {
 				t.Errorf("%s for %q: got %v, want %v", name, tc.namespace, err, tc.want)
 			}
 		}
+	}
+}
+
+// watched is a kind that says when it reads a payload.
+type watched struct {
+	profile.Kind
+	reads func()
+}
+
+func (k watched) Parse(file string, data []byte) (profile.Profile, error) {
+	k.reads()
+	return k.Kind.Parse(file, data)
+}
+
+// TestJudgingIsBounded lets every payload take seconds, and ends the pull while
+// one is read.
+func TestJudgingIsBounded(t *testing.T) {
+	const payloads = 20
+	for name, tc := range map[string]struct {
+		takes time.Duration // each payload
+		bound time.Duration
+		ends  int // the read after which the pull is no longer wanted
+		reads int
+		slow  bool
+		want  error
+	}{
+		"quick":             {takes: time.Millisecond, reads: payloads},
+		"slow":              {takes: 3 * time.Second, reads: 11, slow: true, want: reason.TooLarge},
+		"a bound of one's":  {takes: 3 * time.Second, bound: time.Hour, reads: payloads},
+		"slow for another":  {takes: time.Second, bound: 4500 * time.Millisecond, reads: 5, slow: true, want: reason.TooLarge},
+		"no longer wanted":  {takes: time.Second, ends: 2, reads: 2, want: reason.InstallFailed},
+		"at the very first": {takes: time.Second, ends: 1, reads: 1, want: reason.InstallFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			files := map[string]string{}
+			for i := range payloads {
+				files[fmt.Sprintf("%d.json", i)] = goodProfile
+			}
+			d := w.sign(t, w.key, w.push(t, pack.Options{}, files))
+			compiled, err := trust.Compile([]trust.Policy{w.policy()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				seccomp, _ := kinds.All(nil).ByName("seccomp")
+				reads := 0
+				kind := watched{seccomp, func() {
+					time.Sleep(tc.takes) //nolint:forbidigo // the bubble's clock: nobody waits
+					if reads++; reads == tc.ends {
+						cancel()
+					}
+				}}
+				puller := artifact.NewPuller(artifact.PullerOptions{Kinds: profile.NewSet(kind), JudgeTime: tc.bound})
+				art, err := puller.Pull(ctx, w, compiled, request(t, d))
+				if !errors.Is(err, tc.want) || errors.Is(err, artifact.ErrSlow) != tc.slow || (art == nil) == (err == nil) {
+					t.Errorf("got %v and %v, want %v", art, err, tc.want)
+				}
+				if reads != tc.reads {
+					t.Errorf("%d payloads were read, want %d", reads, tc.reads)
+				}
+			})
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,14 +25,22 @@ type PullerOptions struct {
 	Kinds profile.Set
 	// Now is the clock that signers' validity is judged by; nil is time.Now.
 	Now func() time.Time
+	// JudgeTime bounds the time that the payloads of one artifact are parsed and
+	// judged for; zero means DefaultJudgeTime. It is looked at between two
+	// payloads: what one of them takes is bounded by its size.
+	JudgeTime time.Duration
 }
+
+// DefaultJudgeTime is far more than useful profiles take, which is milliseconds.
+const DefaultJudgeTime = 30 * time.Second
 
 // Puller pulls artifacts: it verifies before it reads, and returns an artifact
 // only as a whole. It is safe for concurrent use.
 type Puller struct {
-	kinds  profile.Set
-	now    func() time.Time
-	passes passes
+	kinds     profile.Set
+	now       func() time.Time
+	judgeTime time.Duration
+	passes    passes
 }
 
 // NewPuller returns a Puller.
@@ -39,8 +48,12 @@ func NewPuller(opts PullerOptions) *Puller {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Puller{kinds: opts.Kinds, now: opts.Now}
+	return &Puller{kinds: opts.Kinds, now: opts.Now, judgeTime: cmp.Or(opts.JudgeTime, DefaultJudgeTime)}
 }
+
+// ErrSlow is wrapped by the TooLarge of an artifact whose payloads take too long
+// to judge. On another machine, or at another time, they may not.
+var ErrSlow = errors.New("judging the payloads takes too long")
 
 // Pull resolves, verifies, fetches and classifies the artifact that req names.
 // from may be a registry or a store of evidence: the same code judges both.
@@ -73,7 +86,7 @@ func (p *Puller) Pull(ctx context.Context, from Fetcher, policies *trust.Policie
 	if err := p.fetchPayloads(ctx, from, matched, art, manifest); err != nil {
 		return nil, err
 	}
-	if err := p.judge(matched, art); err != nil {
+	if err := p.judge(ctx, matched, art); err != nil {
 		return nil, err
 	}
 	return art, nil
@@ -167,8 +180,16 @@ func fetchLayers(ctx context.Context, from Fetcher, repo reference.Repository, o
 }
 
 // judge parses every payload and holds it against all matching policies.
-func (p *Puller) judge(matched *trust.Matched, art *Artifact) error {
+func (p *Puller) judge(ctx context.Context, matched *trust.Matched, art *Artifact) error {
+	began := time.Now()
 	for i := range art.Payloads {
+		if err := ctx.Err(); err != nil {
+			return reason.New(reason.InstallFailed, art.Request.Object(), "stopped before all payloads were judged: %w", err)
+		}
+		if spent := time.Since(began); spent > p.judgeTime {
+			return reason.New(reason.TooLarge, art.Request.Object(), "%w: %d of %d in %v", ErrSlow, i, len(art.Payloads), p.judgeTime).
+				WithAdvice("make the profiles simpler, or split them over several artifacts")
+		}
 		payload := &art.Payloads[i]
 		kind, ok := p.kinds.ByName(payload.Kind)
 		if !ok {

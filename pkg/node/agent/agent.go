@@ -176,6 +176,7 @@ type Agent struct {
 	inputs   inputs
 	adopted  map[string]bool // kinds whose host was compared with the journal
 	memo     map[judgeKey]*content
+	refusals map[judgeKey]*refusal
 	attempts map[judgeKey]*attempt
 	failures map[journal.Key]*attempt
 	inflight map[unit.Source]bool
@@ -226,6 +227,7 @@ func New(opts Options) (*Agent, error) {
 		opts: opts, log: opts.Log,
 		adopted:  map[string]bool{},
 		memo:     map[judgeKey]*content{},
+		refusals: map[judgeKey]*refusal{},
 		attempts: map[judgeKey]*attempt{},
 		failures: map[journal.Key]*attempt{},
 		inflight: map[unit.Source]bool{},

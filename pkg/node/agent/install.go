@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"slices"
 
+	"github.com/confine-dev/confine/pkg/artifact"
 	"github.com/confine-dev/confine/pkg/durable"
 	"github.com/confine-dev/confine/pkg/node/journal"
 	"github.com/confine-dev/confine/pkg/node/plan"
@@ -104,7 +106,7 @@ func (a *Agent) repairOf(ctx context.Context, p *pass, slot journal.Slot) work {
 func (a *Agent) keepable(ctx context.Context, key journal.Key, r unit.Revision) unit.Revision {
 	r.Retained = slices.DeleteFunc(slices.Clone(r.Retained), func(kept unit.Retained) bool {
 		verdict := a.judgeKept(ctx, key.Owner, kept.From)
-		if verdict.err != nil && verdict.err.Reason.Fate() == reason.Retry {
+		if verdict.err != nil && (verdict.err.Reason.Fate() == reason.Retry || errors.Is(verdict.err, artifact.ErrSlow)) {
 			return false
 		}
 		lost := verdict.content == nil || !verdict.content.has(key.Kind, kept.File)

@@ -89,15 +89,49 @@ func (a *Agent) judgeKept(ctx context.Context, owner profile.Owner, source unit.
 		return judgement{content: known}
 	}
 	delete(a.memo, key)
+	if known := a.refusals[key]; known != nil && (known.until.IsZero() || a.opts.Now().Before(known.until)) {
+		return judgement{err: known.err}
+	}
+	delete(a.refusals, key)
 	if _, err := a.store.Record(source); errors.Is(err, reason.ArtifactNotFound) {
 		return judgement{}
 	}
-	art, err := a.inputs.trust.Pull(ctx, a.store, artifact.Request{Repository: source.Repository, Digest: source.Digest, Owner: owner})
+	var art *artifact.Artifact
+	a.during(func() {
+		art, err = a.inputs.trust.Pull(ctx, a.store, artifact.Request{Repository: source.Repository, Digest: source.Digest, Owner: owner})
+	})
 	if err != nil {
-		return refused(err)
+		verdict := refused(err)
+		a.remember(key, verdict.err)
+		return verdict
 	}
 	a.memo[key] = contentOf(art)
 	return judgement{content: a.memo[key]}
+}
+
+// refusal is why kept evidence is refused.
+type refusal struct {
+	err *reason.Error
+	// until is when it is judged again; zero for never.
+	until time.Time
+}
+
+// slowAgain is how long it is remembered that judging took too long.
+const slowAgain = time.Hour
+
+// remember keeps a refusal that the bytes themselves lead to: as long as the
+// policies are the same it cannot change, and finding it anew may take long.
+func (a *Agent) remember(key judgeKey, err *reason.Error) {
+	switch err.Reason {
+	case reason.ProfileForbidden, reason.ProfileInvalid, reason.UnsupportedArtifact, reason.TooLarge:
+	default:
+		return
+	}
+	known := &refusal{err: err}
+	if errors.Is(err, artifact.ErrSlow) {
+		known.until = a.opts.Now().Add(slowAgain)
+	}
+	a.refusals[key] = known
 }
 
 // judge is judgeKept, and asks the registry where that can help and is due.

@@ -321,6 +321,84 @@ func TestAFailingRestoreIsRepaired(t *testing.T) {
 	}
 }
 
+// countingKind counts how often payloads are read.
+type countingKind struct {
+	plainKind
+	reads *int
+	takes time.Duration
+}
+
+func (k countingKind) Parse(file string, data []byte) (profile.Profile, error) {
+	*k.reads++
+	time.Sleep(k.takes) //nolint:forbidigo // the bubble's clock: nobody waits
+	return k.plainKind.Parse(file, data)
+}
+
+// TestRefusalsOfWhatIsKeptAreRemembered lets two profiles share an artifact that
+// one of them may not have: it is kept for the other, and judged for both.
+func TestRefusalsOfWhatIsKeptAreRemembered(t *testing.T) {
+	n := newNode(t)
+	reads := 0
+	n.kinds = profile.NewSet(countingKind{plainKind{"alpha"}, &reads, 0})
+	n.hosts = n.hosts[:1]
+	d := n.remote.push(t, n.kinds, []string{"a.alpha=shop"}, theKey())
+	n.manifest("web", "nginx", d, "")
+	n.write(n.manifests+"/shop.yaml", "apiVersion: confine.dev/v1alpha1\nkind: SecurityProfile\nmetadata: {namespace: shop, name: nginx}\nspec:\n  artifact: "+repository+"@"+d.String()+"\n")
+	synctest.Test(t, func(t *testing.T) {
+		changes := make(chan struct{})
+		end := n.loop(t, changes)
+		pass(time.Minute)
+		wantCondition(t, n.status(t, "nginx"), status.Ready, status.False, reason.ProfileForbidden)
+		before := reads
+		for range 20 {
+			changes <- struct{}{}
+			pass(time.Minute)
+		}
+		if reads != before {
+			t.Errorf("payloads were read %d times though nothing changed", reads-before)
+		}
+		// Other policies may lead to another verdict.
+		n.policy("web", "  requireName: false")
+		n.policy("more", "")
+		changes <- struct{}{}
+		pass(time.Minute)
+		if reads == before {
+			t.Error("nothing was judged anew under other policies")
+		}
+		wantCondition(t, n.status(t, "nginx"), status.Ready, status.False, reason.ProfileForbidden)
+		end()
+	})
+}
+
+// TestSlowJudgingIsTriedAgainLater installs an artifact that takes long to judge
+// when the machine is busy.
+func TestSlowJudgingIsTriedAgainLater(t *testing.T) {
+	n := newNode(t)
+	reads := 0
+	quick, slow := countingKind{plainKind{"alpha"}, &reads, 0}, countingKind{plainKind{"alpha"}, &reads, time.Minute}
+	n.hosts, n.kinds = n.hosts[:1], profile.NewSet(quick)
+	n.manifest("m", "nginx", n.remote.push(t, n.kinds, []string{"a.alpha=one", "b.alpha=two"}, theKey()), "")
+	n.once()
+	n.remote.setDown(errDown)
+	n.kinds = profile.NewSet(slow)
+	synctest.Test(t, func(t *testing.T) {
+		reads = 0
+		end := n.loop(t, nil)
+		pass(30 * time.Minute)
+		p := n.status(t, "nginx")
+		wantCondition(t, p, status.Verified, status.False, reason.TooLarge)
+		n.wantFiles(n.alpha, "nginx", "a.alpha=one b.alpha=two")
+		if reads != 1 {
+			t.Errorf("payloads were read %d times in half an hour", reads)
+		}
+		pass(time.Hour)
+		if reads != 2 {
+			t.Errorf("payloads were read %d times in an hour and a half", reads)
+		}
+		end()
+	})
+}
+
 // TestTheWatchdogHearsOfLongWork lets a host work for longer than a watchdog
 // waits, and then for ever.
 func TestTheWatchdogHearsOfLongWork(t *testing.T) {

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -309,8 +311,19 @@ func (a *Agent) forget(p *pass) {
 	for _, want := range a.inputs.desired.Profiles {
 		live[unit.Source{Repository: want.Artifact.Repository, Digest: want.Artifact.Digest}] = true
 	}
+	a.forgetVerdicts(live)
+	for key := range a.failures {
+		if _, ok := a.journal.Get(key); !ok && p.wanted[key.Owner] == nil {
+			delete(a.failures, key)
+		}
+	}
+}
+
+// forgetVerdicts drops those of sources that nobody needs, and of policies that
+// are no longer the current ones.
+func (a *Agent) forgetVerdicts(live map[unit.Source]bool) {
 	current := map[judgePlace]digest.Digest{}
-	for key := range a.memo {
+	for _, key := range slices.AppendSeq(slices.Collect(maps.Keys(a.memo)), maps.Keys(a.refusals)) {
 		place := judgePlace{key.owner, key.source}
 		if _, known := current[place]; !known {
 			now, err := a.keyOf(key.owner, key.source)
@@ -321,11 +334,7 @@ func (a *Agent) forget(p *pass) {
 		}
 		if !live[key.source] || current[place] != key.policies {
 			delete(a.memo, key)
-		}
-	}
-	for key := range a.failures {
-		if _, ok := a.journal.Get(key); !ok && p.wanted[key.Owner] == nil {
-			delete(a.failures, key)
+			delete(a.refusals, key)
 		}
 	}
 }
