@@ -20,6 +20,17 @@ const (
 	refused proof = "refused"
 	// newer: libsepol 3.4 does not know it, later versions do.
 	newer proof = "newer"
+	// hides: secilc compiles it, and the policy then lacks a line that it has with
+	// a harmless profile.
+	hides proof = "hides"
+	// levels: as shows, on a host whose policy has levels, as all that run
+	// containers have.
+	levels proof = "levels"
+	// contexts: secilc compiles it, and the labels of files then hold a line.
+	contexts proof = "contexts"
+	// users: secilc compiles it; what it does stands in the file of logins that
+	// semodule alone writes (TestEscapesAreRealInTheKernel).
+	users proof = "users"
 )
 
 // escape is a module that must never be admitted by default.
@@ -36,7 +47,7 @@ type escape struct {
 // corpus is every escape by name.
 func corpus() map[string]escape {
 	all := map[string]escape{}
-	for _, part := range []map[string]escape{names(), blocks(), sets(), rules(), labels(), settings(), texts()} {
+	for _, part := range []map[string]escape{names(), odd(), blocks(), inner(), sets(), rules(), labels(), logins(), settings(), hidden(), texts()} {
 		for name, e := range part {
 			if _, twice := all[name]; twice {
 				panic("the escape " + name + " stands in the corpus twice")
@@ -110,6 +121,42 @@ func blocks() map[string]escape {
 	}
 }
 
+// inner are statements whose names hide those of the host, or that take them.
+func inner() map[string]escape {
+	shadow := "(macro reads ((type a)) (allow a secret_t " + readSecret + "))"
+	return map[string]escape{
+		"a macro that hides one":        {block("(macro reads_secrets ((type a)) (allow a secret_t " + readSecret + ")) (call reads_secrets (process))"), "named like a macro of the host", breach, "", false},
+		"a macro beside":                {shadow + block("(call reads (process))"), "a macro for all modules", breach, "", false},
+		"a macro whose parameter hides": {block("(macro m ((type process)) (allow process confine_shop_other.process (process (sigkill)))) (call m (admin_t))"), "process is what the caller says", shows, "allow admin_t confine_shop_other.process", false},
+		"a boolean that hides one":      {block("(boolean host_setting true) (booleanif host_setting (true (allow process secret_t " + readSecret + ")))"), "named like a boolean of the host", breach, "", false},
+		"a tunable of the host":         {block("(tunableif host_tunable (false (allow process secret_t " + readSecret + ")))"), "a rule inside a condition", breach, "", false},
+		"a type that hides one":         {block("(type etc_t) (allow process etc_t " + readSecret + ")"), "named like a type of the host", shows, "type confine_web_x.etc_t;", false},
+		"an attribute that hides one":   {block("(typeattribute file_type) (typeattributeset file_type (secret_t)) (allow process file_type " + readSecret + ")"), "named like an attribute of the host", breach, "", false},
+		"in, before inheriting":         {"(in before container (allow process secret_t " + readSecret + "))" + block(""), "adds to every container of the host", breach, "", false},
+		"in, after inheriting":          {"(in after container (allow process secret_t " + readSecret + "))" + block(""), "adds to the template alone", breach, "", false},
+		"an optional beside":            {"(optional o (allow container_domain secret_t " + readSecret + "))" + block(""), "a rule outside of the block", breach, "", false},
+		"an optional that takes":        {block("(optional o (typeattributeset trusted (process)))"), "joins the host's own domains", shows, "typeattribute confine_web_x.process all_types, domain, container_domain, trusted", false},
+		"itself as a template":          {"(block confine_web_x (blockinherit confine_web_x))", "a loop", refused, "", false},
+		"the host's block made nothing": {block("(blockabstract host)"), "takes a block of the host out of the policy", hides, "type host.secret;", false},
+		"a tenant made nothing":         {block("") + "(blockabstract confine_shop_other)", "takes another tenant out of the policy", hides, "type confine_shop_other.process;", false},
+	}
+}
+
+// odd are names with characters that some take and others do not.
+func odd() map[string]escape {
+	all := map[string]escape{
+		"a hyphen": {"(block confine-web-x (blockinherit container))", "reads like another's name", shows, "type confine-web-x.process;", false},
+	}
+	for what, name := range map[string]string{
+		"brackets": "confine_web_x[]", "a dollar": "confine_web$x", "a dot": "confine_web.x", "a tilde": "~", "a slash": "confine_web/x", "a star": "confine_web_*",
+		"an at sign": "confine_web@x", "a bar": "confine_web|x", "an apostrophe": "confine_web'x", "a comma": "confine_web,x", "a digit first": "1confine_web_x",
+	} {
+		all["a block with "+what] = escape{"(block " + name + " (blockinherit container))", "a name that is none", refused, "", false}
+		all["a target with "+what] = escape{block("(allow process " + name + " " + readSecret + ")"), "a name that is none", refused, "", false}
+	}
+	return all
+}
+
 func sets() map[string]escape {
 	return map[string]escape{
 		"into an attribute":        {block("(typeattributeset trusted (process))"), "joins the host's own domains", shows, "typeattribute confine_web_x.process all_types, domain, container_domain, trusted", false},
@@ -172,6 +219,49 @@ func labels() map[string]escape {
 		"a role's way":            {block("") + "(roleallow admin_r system_r)", "lets a role become another", shows, "allow admin_r system_r", false},
 		"a role transition":       {block("") + "(roletransition admin_r etc_t process system_r)", "changes the role of what runs", shows, "role_transition admin_r", false},
 		"a user's role":           {block("") + "(user evil_u) (userrole evil_u admin_r) (userlevel evil_u low) (userrange evil_u low_low)", "a user of its own", shows, "user evil_u", false},
+	}
+}
+
+// logins are statements about who logs in, and with which levels.
+func logins() map[string]escape {
+	return map[string]escape{
+		"a login":             {block("") + "(selinuxuser root system_u low_low)", "decides as whom root logs in", users, "", false},
+		"all other logins":    {block("") + "(selinuxuserdefault system_u low_low)", "decides as whom others log in", users, "", false},
+		"a user's prefix":     {block("") + "(userprefix system_u staff)", "decides how home folders are labelled", users, "", false},
+		"an attribute's role": {block("") + "(roleattribute ra) (roleattributeset ra (admin_r)) (roletype ra confine_web_x.process)", "lets another role run it, by an attribute", shows, "role admin_r types { admin_t confine_web_x.process", false},
+		"a role bound":        {block("") + "(role e_r) (rolebounds admin_r e_r)", "roles of its own", shows, "role e_r", false},
+		"a range":             {block("") + "(rangetransition container_runtime_t etc_t process low_low)", "decides levels of what the host starts", levels, "range_transition container_runtime_t etc_t", false},
+		"a level's limits":    {block("") + "(mlsconstrain (file (read)) (dom h1 h2))", "takes reading away from all others", levels, "mlsconstrain file", false},
+		"a level's way":       {block("") + "(mlsvalidatetrans file (dom h1 h2))", "takes relabelling away from all others", levels, "mlsvalidatetrans file", false},
+		"a default user":      {block("") + "(defaultuser file target)", "changes labels for the whole host", shows, "default_user { file } target", false},
+		"a default role":      {block("") + "(defaultrole file target)", "changes labels for the whole host", shows, "default_role { file } target", false},
+		"a default range":     {block("") + "(defaultrange file target low)", "changes labels for the whole host", levels, "default_range { file } target", false},
+		"files of a path":     {block(`(filecon "/etc(/.*)?" any secret_c)`), "labels files of the host", contexts, "/etc(/.*)?", false},
+		"a sid":               {block("") + "(sid evil) (sidorder (kernel file evil)) (sidcontext evil kernel_c)", "a label of the kernel's own", shows, "sid evil", false},
+		"a network interface": {block("") + "(netifcon eth0 secret_c secret_c)", "labels devices of the host", shows, "netifcon eth0", false},
+		"a partition key":     {block("") + "(ibpkeycon fe80:: (0 10) secret_c)", "labels networks of the host", shows, "ibpkeycon fe80::", false},
+		"device memory":       {block("") + "(iomemcon (0 255) secret_c)", "labels memory of the host", shows, "iomemcon", false},
+		"a domain's way":      {block("(typetransition container_runtime_t etc_t process kernel_t)"), "decides what the host's programs run as", shows, "type_transition container_runtime_t etc_t : process kernel_t", false},
+	}
+}
+
+// hidden are rules that show in no allow rule.
+func hidden() map[string]escape {
+	return map[string]escape{
+		"a set of ioctls":          {block("(permissionx px (ioctl file (0x1))) (allowx process self px)"), "extended permissions by name", shows, "allowxperm confine_web_x.process", false},
+		"ioctls unaudited":         {block("(dontauditx process self (ioctl file (0x1)))"), "hides what is tried", shows, "dontauditxperm confine_web_x.process", false},
+		"ioctls audited":           {block("(auditallowx process self (ioctl file (0x1)))"), "fills the audit log", shows, "auditallowxperm confine_web_x.process", false},
+		"ioctls of the host":       {block("(allowx admin_t secret_t (ioctl file (0x1)))"), "takes all other ioctls from a domain of the host", shows, "allowxperm admin_t secret_t", false},
+		"ioctls forbidden":         {block("(neverallowx admin_t secret_t (ioctl file (0x1)))"), "would make the host's own rules fail", shows, "neverallowxperm admin_t", false},
+		"an attribute expanded":    {block("(expandtypeattribute container_domain true)"), "changes how the host's policy is compiled", hides, "typeattribute container.process all_types, domain, container_domain, confined", false},
+		"a common of the host":     {block("") + "(common evilc (zap)) (classcommon file evilc)", "changes the numbers of permissions", shows, "class file inherits evilc", false},
+		"a default of a process":   {block("(defaulttype .process source)"), "changes labels for the whole host", shows, "default_type { process } source", false},
+		"a mark as a statement":    {block("") + "(<src_info> cil 1 x (typepermissive kernel_t))", "libsepol's own statement, which holds others", shows, "permissive kernel_t", false},
+		"a mark inside":            {block("(<src_info> cil 1 x (typepermissive process))"), "libsepol's own statement, which holds others", shows, "permissive confine_web_x.process", false},
+		"a file of attributes":     {block("(typeattributeset file_type (process))") + "(allow admin_t file_type (file (write)))", "becomes what others write to", shows, "allow admin_t file_type : file { write }", false},
+		"levels of its own":        {block("") + "(sensitivity s9) (sensitivityorder (s0 s9)) (level high9 (s9))", "changes the order of levels", levels, "sensitivity s9", false},
+		"a category of its own":    {block("") + "(category evilcat) (categoryorder (c0 evilcat))", "changes the numbers of categories", levels, "category evilcat", false},
+		"a named one without name": {block(`(typetransition admin_t etc_t file "*" secret_t)`), "labels what the host makes", shows, "type_transition admin_t etc_t : file secret_t", false},
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // TestNoEscapeIsAdmitted holds every row of the corpus against the default.
 func TestNoEscapeIsAdmitted(t *testing.T) {
-	if len(corpus()) < 100 {
+	if len(corpus()) < 225 {
 		t.Errorf("the corpus has only %d escapes", len(corpus()))
 	}
 	for name, e := range corpus() {
@@ -77,6 +77,23 @@ func (c *compiler) demonstrate(e escape, harmless string) {
 		}
 		if conf := c.conf(e.text); !strings.Contains(conf, e.line) || strings.Contains(harmless, e.line) {
 			c.t.Errorf("%q does not tell it from a harmless profile:\n%s", e.line, grep(conf, strings.Fields(e.line)[0]))
+		}
+	case hides:
+		if conf := c.conf(e.text); strings.Contains(conf, e.line) || !strings.Contains(harmless, e.line) {
+			c.t.Errorf("%q is not what it takes away:\n%s", e.line, grep(conf, strings.Fields(e.line)[1]))
+		}
+	case levels:
+		conf, plain := c.conf(e.text, "-M", "true"), c.conf(block(""), "-M", "true")
+		if !strings.Contains(conf, e.line) || strings.Contains(plain, e.line) {
+			c.t.Errorf("%q does not tell it from a harmless profile:\n%s", e.line, grep(conf, strings.Fields(e.line)[0]))
+		}
+	case contexts:
+		if said := c.fileContexts(e.text); !strings.Contains(said, e.line) {
+			c.t.Errorf("%q is not among the labels of files:\n%s", e.line, said)
+		}
+	case users:
+		if said, compiled := c.compiles(e.text, false); !compiled {
+			c.t.Errorf("secilc refuses it:\n%s", said)
 		}
 	case breaks:
 		if _, held := c.compiles(e.text, true); held {

@@ -134,13 +134,28 @@ func (c *compiler) compiles(module string, guarded bool) (string, bool) {
 }
 
 // conf is the policy with the module in the language of checkpolicy.
-func (c *compiler) conf(module string) string {
+func (c *compiler) conf(module string, args ...string) string {
 	c.t.Helper()
-	made, said, ok := c.run(module, "secil2conf")
+	made, said, ok := c.run(module, "secil2conf", args...)
 	if !ok {
 		c.t.Fatalf("secil2conf: %s", said)
 	}
 	return made
+}
+
+// fileContexts are the labels of files that come with the module.
+func (c *compiler) fileContexts(module string) string {
+	c.t.Helper()
+	// They are written after the policy, which is of no interest here.
+	file := filepath.Join(c.t.TempDir(), "contexts")
+	if _, said, ok := c.run(module, "secilc", "-N", "-f", file); !ok {
+		c.t.Fatalf("secilc: %s", said)
+	}
+	labels, err := os.ReadFile(file)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(labels)
 }
 
 // TestAdmittedProfilesStayWithinTheGuards compiles, for each target, all that
