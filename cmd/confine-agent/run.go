@@ -143,7 +143,7 @@ not everything is installed as wanted; 2 the command line is wrong.`,
 	fs.DurationVar(&f.resync, "resync", agent.DefaultResync, "how often everything is compared although nothing changed")
 	fs.BoolVar(&f.once, "once", false, "converge once and exit")
 	fs.StringVar(&f.logFormat, "log-format", "text", "format of the log on stderr: text or json")
-	cmd.AddCommand(prepareCommand(ran))
+	cmd.AddCommand(prepareCommand(ran), fetchCommand(p, ran))
 	return cmd
 }
 

@@ -31,6 +31,10 @@ type Options struct {
 	// empty means none. Where it is given, registries on loopback may speak TLS
 	// too: https is tried first, and http where there is none.
 	CAFile string
+	// ReadFile reads DockerConfig and CAFile, at most 4 MiB of each; nil means
+	// from the file system. It is for a process that was handed the open files
+	// and could not open them itself.
+	ReadFile func(name string) ([]byte, error)
 	// UserAgent is sent with every request; empty means "confine".
 	UserAgent string
 	// Log receives what is worth knowing and is no error; nil means nowhere.
@@ -127,7 +131,7 @@ type Client struct {
 // read.
 func New(opts Options) (*Client, error) {
 	opts = withDefaults(opts)
-	roots, err := loadRoots(opts.CAFile)
+	roots, err := loadRoots(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +185,9 @@ func withDefaults(opts Options) Options {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
+	if opts.ReadFile == nil {
+		opts.ReadFile = readFile
+	}
 	if opts.OnRequest == nil {
 		opts.OnRequest = func(string, string, string) {}
 	}
@@ -225,12 +232,13 @@ func fullJitter(d time.Duration) time.Duration {
 	return rand.N(d) //nolint:gosec // it spreads requests and guards nothing
 }
 
-// loadRoots returns the system's roots and those of file.
-func loadRoots(file string) (*x509.CertPool, error) {
+// loadRoots returns the system's roots and those of opts.CAFile.
+func loadRoots(opts Options) (*x509.CertPool, error) {
+	file := opts.CAFile
 	if file == "" {
 		return nil, nil // the system's, chosen by crypto/tls
 	}
-	data, err := readFile(file)
+	data, err := opts.ReadFile(file)
 	if err != nil {
 		return nil, reason.New(reason.InstallFailed, file, "the CA file cannot be read: %w", err).
 			WithAdvice("name a readable PEM file of certificates")

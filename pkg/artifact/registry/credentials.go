@@ -30,12 +30,13 @@ type CredentialFunc func(ctx context.Context, host string) (Credential, error)
 type credentialSource struct {
 	ask  CredentialFunc
 	path string
+	read func(name string) ([]byte, error)
 	// helpers logs once that a credential may be with a helper, which is not used.
 	helpers func()
 }
 
 func newCredentialSource(opts Options) (*credentialSource, error) {
-	s := &credentialSource{ask: opts.Credentials, path: opts.DockerConfig}
+	s := &credentialSource{ask: opts.Credentials, path: opts.DockerConfig, read: opts.ReadFile}
 	s.helpers = sync.OnceFunc(func() {
 		opts.Log.Warn("the docker config file leaves credentials to a helper program, and this version runs none: put the registry under auths in it", "file", opts.DockerConfig)
 	})
@@ -88,7 +89,7 @@ type dockerAuth struct {
 
 // load reads the file. Errors repeat nothing of its content.
 func (s *credentialSource) load() (*dockerConfig, error) {
-	data, err := readFile(s.path)
+	data, err := s.read(s.path)
 	if err != nil {
 		return nil, errors.New("the docker config file cannot be read: " + pathless(err))
 	}
