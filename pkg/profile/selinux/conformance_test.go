@@ -2,7 +2,6 @@ package selinux_test
 
 import (
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -119,27 +118,6 @@ func TestNestingIsRefusedAtOnce(t *testing.T) {
 	_, err := selinux.Parse("x", []byte(strings.Repeat(" ", profile.MaxPayloadBytes+1)))
 	if !errors.Is(err, reason.TooLarge) {
 		t.Errorf("too large: %v", err)
-	}
-}
-
-func TestTheExampleIsAdmittedAsItStands(t *testing.T) {
-	data, err := os.ReadFile("../../../examples/profiles/nginx.cil")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := selinux.Parse("nginx.cil", data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := selinux.NewKind().Constrain(p, profile.ForAnyone(), nil); err != nil {
-		t.Error(err)
-	}
-	if found := p.Findings(); len(found) > 0 {
-		t.Errorf("findings: %v", found)
-	}
-	block, processType := p.Names()
-	if block != "confine_web_nginx" || processType != "confine_web_nginx.process" {
-		t.Errorf("named %s, %s", block, processType)
 	}
 }
 
