@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
 	"github.com/confine-dev/confine/test/vm/image"
+	"github.com/confine-dev/confine/test/vm/job"
 	"github.com/confine-dev/confine/test/vm/machine"
 )
 
@@ -53,6 +55,7 @@ func execute(ctx context.Context, args []string) (int, error) {
 	lsm := flags.String("lsm", "", "security module of the machine's kernel: apparmor or selinux")
 	packages := flags.String("packages", "", "folder of unpacked packages; empty fetches them where they are missing")
 	initial := flags.String("init", "", "the machine's first process; empty builds it")
+	programs := flags.String("programs", "", "folder of built programs of ./cmd; empty builds those that the working directory's "+programsFile+" lists")
 	log := flags.String("kernel-log", "", "file to write the kernel's log to")
 	memory := flags.Int("memory", 0, "memory in MiB")
 	if err := flags.Parse(args); err != nil {
@@ -65,38 +68,54 @@ func execute(ctx context.Context, args []string) (int, error) {
 	if err := machine.Possible(); err != nil {
 		return failed, err
 	}
-	source := image.Source{Packages: *packages, Init: *initial}
-	if source.Packages == "" || source.Init == "" {
-		made, remove, err := prepare(ctx, os.Stderr)
-		if err != nil {
+	wanted, err := wantedPrograms(".")
+	if err != nil {
+		return usage, err
+	}
+	m := made{source: image.Source{Packages: *packages, Init: *initial}, programs: *programs}
+	if *packages == "" || *initial == "" || *programs == "" {
+		var remove func()
+		if m, remove, err = prepare(ctx, os.Stderr, wanted); err != nil {
 			return failed, err
 		}
 		defer remove()
-		source = made
+	}
+	files := map[string]string{}
+	for _, name := range wanted {
+		files[path.Join(job.Programs, name)] = filepath.Join(m.programs, name)
 	}
 	return machine.Run(ctx, machine.Options{
-		Source: source, LSM: module, Args: flags.Args(), Env: environment(), Memory: *memory, KernelLog: *log,
+		Source: m.source, LSM: module, Args: flags.Args(), Env: environment(), Files: files, Memory: *memory, KernelLog: *log,
 	})
 }
 
-// prepare makes what all machines have in common. The function it returns takes
+// made is what machines have in common.
+type made struct {
+	source   image.Source
+	programs string // folder
+}
+
+// prepare makes what machines have in common. The function it returns takes
 // away what is not cached.
-func prepare(ctx context.Context, progress io.Writer) (image.Source, func(), error) {
+func prepare(ctx context.Context, progress io.Writer, programs []string) (made, func(), error) {
 	packages, err := image.Packages(ctx, progress)
 	if err != nil {
-		return image.Source{}, nil, fmt.Errorf("fetching the machine's packages: %w", err)
+		return made{}, nil, fmt.Errorf("fetching the machine's packages: %w", err)
 	}
-	scratch, err := os.MkdirTemp("", "confine-vm-init-")
+	scratch, err := os.MkdirTemp("", "confine-vm-made-")
 	if err != nil {
-		return image.Source{}, nil, err
+		return made{}, nil, err
 	}
 	remove := func() { _ = os.RemoveAll(scratch) }
 	first, err := image.BuildInit(ctx, scratch)
+	if err == nil {
+		err = image.BuildPrograms(ctx, scratch, programs)
+	}
 	if err != nil {
 		remove()
-		return image.Source{}, nil, err
+		return made{}, nil, err
 	}
-	return image.Source{Packages: packages, Init: first}, remove, nil
+	return made{source: image.Source{Packages: packages, Init: first}, programs: scratch}, remove, nil
 }
 
 // environment is what a program in the machine sees of this process's: what

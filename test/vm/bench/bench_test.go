@@ -66,9 +66,13 @@ func TestOptedIn(t *testing.T) {
 		image.SELinux.Tag():  {"pkg/profile/selinux/host/semodule", "test/vm/selftest"},
 		outsideTag:           {"test/vm/machine"},
 	} {
-		packages, err := optedIn(t.Context(), tag)
+		found, err := optedIn(t.Context(), tag)
 		if err != nil {
 			t.Fatal(err)
+		}
+		var packages []string
+		for _, p := range found {
+			packages = append(packages, p.ImportPath)
 		}
 		for _, w := range want {
 			if !slices.Contains(packages, module+w) {
@@ -85,7 +89,7 @@ func TestOptedIn(t *testing.T) {
 }
 
 func TestQuote(t *testing.T) {
-	if got, want := quote("/a b/vmrun", "exec", "--"), "'/a b/vmrun' exec --"; got != want {
+	if got, want := quote("/a b/vmrun", "exec", "", "--"), "'/a b/vmrun' exec '' --"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,14 +10,23 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/confine-dev/confine/test/vm/image"
 	"github.com/confine-dev/confine/test/vm/machine"
 )
 
-// runTests runs `go test` once for each security module, and first the tests of
-// the machines themselves.
+// Bounds in time: of all suites together, and of one test package, which then
+// says where it hangs before its machine is ended.
+const (
+	maxTime        = 25 * time.Minute
+	maxPackageTime = "-timeout=9m"
+)
+
+// runTests runs `go test` once for each security module, and once for the tests
+// of the machines themselves. All start as soon as they are compiled, one after
+// the other; how many machines run at a time, those decide.
 func runTests(ctx context.Context, args []string) (int, error) {
 	modules, flags, named, err := split(args)
 	if err != nil {
@@ -27,7 +35,13 @@ func runTests(ctx context.Context, args []string) (int, error) {
 	if err := machine.Possible(); err != nil {
 		return failed, err
 	}
-	source, remove, err := prepare(ctx, os.Stderr)
+	ctx, cancel := context.WithTimeoutCause(ctx, maxTime, fmt.Errorf("the tests took longer than %s", maxTime))
+	defer cancel()
+	suites, err := suitesOf(ctx, modules, named)
+	if err != nil {
+		return failed, err
+	}
+	made, remove, err := prepare(ctx, os.Stderr, programsOf(suites))
 	if err != nil {
 		return failed, err
 	}
@@ -36,26 +50,14 @@ func runTests(ctx context.Context, args []string) (int, error) {
 	if err != nil {
 		return failed, err
 	}
-	suites := make([]suite, 0, len(modules)+1)
-	if len(named) == 0 && len(modules) == len(image.All()) {
-		suites = append(suites, suite{name: "the machines", tag: outsideTag})
-	}
-	for _, module := range modules {
-		// The kernel is no input that go test knows, so results are never reused.
-		inside := quote(program, "exec", "-lsm", string(module), "-packages", source.Packages, "-init", source.Init, "--")
-		suites = append(suites, suite{name: string(module), tag: module.Tag(), packages: named, flags: []string{"-exec", inside}})
-	}
-	status := ok
-	for _, s := range suites {
-		passed, err := s.run(ctx, flags)
-		if err != nil {
-			return failed, err
-		}
-		if !passed {
-			status = failed
+	for i := range suites {
+		if suites[i].module != "" {
+			// The kernel is no input that go test knows, so results are never reused.
+			suites[i].flags = []string{"-exec", quote(program, "exec", "-lsm", string(suites[i].module),
+				"-packages", made.source.Packages, "-init", made.source.Init, "-programs", made.programs, "--")}
 		}
 	}
-	return status, nil
+	return runAll(ctx, suites, flags, os.Stdout)
 }
 
 // outsideTag is the build tag of tests that start machines themselves.
@@ -64,28 +66,105 @@ const outsideTag = "vm"
 // suite is one run of go test.
 type suite struct {
 	name, tag string
-	packages  []string // none means all that opted in
+	module    image.LSM // empty for tests outside of machines
+	packages  []testPackage
 	flags     []string
 }
 
-func (s suite) run(ctx context.Context, flags []string) (passed bool, err error) {
-	if len(s.packages) == 0 {
-		if s.packages, err = optedIn(ctx, s.tag); err != nil {
-			return false, err
+// suitesOf are those of the modules, the longest first; and where nothing is
+// named, the one of the machines themselves.
+func suitesOf(ctx context.Context, modules []image.LSM, named []string) ([]suite, error) {
+	all := make([]suite, 0, len(modules)+1)
+	for _, module := range slices.Backward(modules) {
+		all = append(all, suite{name: string(module), tag: module.Tag(), module: module})
+	}
+	if len(named) == 0 && len(modules) == len(image.All()) {
+		all = append(all, suite{name: "the machines", tag: outsideTag})
+	}
+	for i := range all {
+		find := optedIn
+		if len(named) > 0 {
+			find = func(ctx context.Context, tag string) ([]testPackage, error) { return testFiles(ctx, tag, named...) }
+		}
+		var err error
+		if all[i].packages, err = find(ctx, all[i].tag); err != nil {
+			return nil, err
 		}
 	}
+	return all, nil
+}
+
+// runAll runs the suites and says whether all passed. What one prints comes in
+// one piece, for they may have packages in common; a single one prints at once.
+func runAll(ctx context.Context, suites []suite, flags []string, out io.Writer) (int, error) {
+	var running sync.WaitGroup
+	var printing sync.Mutex
+	status, errs := ok, make([]error, len(suites))
+	for i, s := range suites {
+		// Compiled apart, what suites have in common is compiled once.
+		if err := s.compile(ctx, flags); err != nil {
+			errs[i] = err
+			continue
+		}
+		running.Go(func() {
+			var printed bytes.Buffer
+			to := io.Writer(&printed)
+			if len(suites) == 1 {
+				to = out
+			}
+			passed, err := s.run(ctx, flags, to)
+			printing.Lock()
+			defer printing.Unlock()
+			_, printErr := printed.WriteTo(out)
+			if errs[i] = errors.Join(err, printErr); !passed {
+				status = failed
+			}
+		})
+	}
+	running.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return failed, err
+	}
+	return status, nil
+}
+
+// compile compiles and runs nothing. What does not compile shows when it is run.
+func (s suite) compile(ctx context.Context, flags []string) error {
+	nowhere := []string{"-exec", "true", "-run", "^$"}
+	cmd := s.command(ctx, slices.Concat(flags, nowhere))
+	return ended(ctx, cmd.Run())
+}
+
+func (s suite) run(ctx context.Context, flags []string, out io.Writer) (passed bool, err error) {
 	start := time.Now()
-	all := slices.Concat([]string{"test", "-count=1", "-tags", s.tag}, s.flags, flags, s.packages)
-	cmd := exec.CommandContext(ctx, "go", all...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // a machine has no C library of the host's
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd := s.command(ctx, slices.Concat([]string{maxPackageTime}, s.flags, flags))
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	err = cmd.Run()
 	fmt.Fprintf(os.Stderr, "vmrun: %s: %d packages, %.0f s\n", s.name, len(s.packages), time.Since(start).Seconds())
-	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
-		return false, err
+	return err == nil, ended(ctx, err)
+}
+
+func (s suite) command(ctx context.Context, flags []string) *exec.Cmd {
+	args := slices.Concat([]string{"test", "-count=1", "-tags", s.tag}, flags)
+	for _, p := range s.packages {
+		args = append(args, p.ImportPath)
 	}
-	return err == nil, nil
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // a machine has no C library of the host's
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
+	return cmd
+}
+
+// ended tells a program that failed from one that could not be run to its end.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if _, itself := errors.AsType[*exec.ExitError](err); itself {
+		return nil
+	}
+	return err
 }
 
 // split takes vmrun's own flag out of the arguments, and tells flags of go test
@@ -110,58 +189,10 @@ func split(args []string) (modules []image.LSM, flags, packages []string, err er
 	return modules, flags, packages, nil
 }
 
-// optedIn lists the packages that have a test file with the tag that they do not
-// have without.
-func optedIn(ctx context.Context, tag string) ([]string, error) {
-	with, err := testFiles(ctx, tag)
-	if err != nil {
-		return nil, err
-	}
-	without, err := testFiles(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	var found []string
-	for pkg, files := range with {
-		if slices.ContainsFunc(files, func(file string) bool { return !slices.Contains(without[pkg], file) }) {
-			found = append(found, pkg)
-		}
-	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("no package has a test behind the build tag %s", tag)
-	}
-	slices.Sort(found)
-	return found, nil
-}
-
-func testFiles(ctx context.Context, tag string) (map[string][]string, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-e", "-tags", tag, "-json=ImportPath,TestGoFiles,XTestGoFiles", "./...")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("go list: %w", err)
-	}
-	found := map[string][]string{}
-	for packages := json.NewDecoder(bytes.NewReader(out)); ; {
-		var p struct {
-			ImportPath                string
-			TestGoFiles, XTestGoFiles []string
-		}
-		err := packages.Decode(&p)
-		if errors.Is(err, io.EOF) {
-			return found, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		found[p.ImportPath] = append(p.TestGoFiles, p.XTestGoFiles...)
-	}
-}
-
 // quote joins words for the flag -exec, which splits at spaces and knows quotes.
 func quote(words ...string) string {
 	for i, word := range words {
-		if strings.ContainsAny(word, " \t") {
+		if word == "" || strings.ContainsAny(word, " \t") {
 			words[i] = "'" + word + "'"
 		}
 	}

@@ -75,6 +75,25 @@ func BuildInit(ctx context.Context, dir string) (string, error) {
 	return out, nil
 }
 
+// BuildPrograms compiles programs of ./cmd into dir, as they are for users:
+// static, with libseccomp. It must be called with a working directory inside of
+// the module.
+func BuildPrograms(ctx context.Context, dir string, names []string) error {
+	module, err := run(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}")
+	if err != nil {
+		return err
+	}
+	root := strings.TrimSpace(module)
+	for _, name := range names {
+		cmd := exec.CommandContext(ctx, filepath.Join(root, "hack", "build"), "linux", "amd64", name, filepath.Join(dir, name))
+		cmd.Env = append(os.Environ(), "VERSION=vm") // always the same, so that the result is cached
+		if said, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("building %s: %w: %s", name, err, said)
+		}
+	}
+	return nil
+}
+
 // Write writes the file system of a machine as a cpio archive.
 func (s Source) Write(out io.Writer, l LSM) error {
 	c := cpio.NewWriter(out)

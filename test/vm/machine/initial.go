@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,6 +44,9 @@ func writeInitial(name string, opts Options) (j job.Job, err error) {
 	c.Copy(opts.Args[0], job.Program)
 	c.File(job.File, 0o600, text)
 	c.Folder(j.Dir)
+	for _, name := range slices.Sorted(maps.Keys(opts.Files)) {
+		c.Copy(opts.Files[name], name)
+	}
 	data := filepath.Join(j.Dir, "testdata")
 	if info, err := os.Stat(data); err == nil && info.IsDir() {
 		c.Tree(data, data)
@@ -69,8 +73,19 @@ func jobOf(opts Options) (job.Job, error) {
 			"PATH=" + job.Path, "HOME=/root", "TMPDIR=/tmp", "LC_ALL=C",
 		}, opts.Env...),
 		Dir:  dir,
-		Keep: keptFolders(opts.Args[1:]),
+		Keep: append(keptFolders(opts.Args[1:]), slices.Sorted(maps.Keys(opts.Keep))...),
 	}, nil
+}
+
+// keptHere says where on this machine each folder of the machine is written:
+// where it was there, or where Options.Keep has it.
+func keptHere(folders []string, elsewhere map[string]string) map[string]string {
+	here := map[string]string{}
+	for _, folder := range folders {
+		here[folder] = folder
+	}
+	maps.Copy(here, elsewhere)
+	return here
 }
 
 // keptFolders are those that flags of a test binary write to: `go test` reads
@@ -98,8 +113,9 @@ func keptFolders(args []string) []string {
 }
 
 // unpackKept writes what the machine sent back, where it was asked for and
-// nowhere else, and returns the status that is its last entry.
-func unpackKept(archive string, folders []string) (int, error) {
+// nowhere else, and returns the status that is its last entry. folders are
+// those on this machine, by those in the other.
+func unpackKept(archive string, folders map[string]string) (int, error) {
 	f, err := os.Open(archive)
 	if err != nil {
 		return 0, err
@@ -130,13 +146,13 @@ func unpackKept(archive string, folders []string) (int, error) {
 	}
 }
 
-func unpackFile(h *tar.Header, data io.Reader, folders []string) error {
-	for _, folder := range folders {
+func unpackFile(h *tar.Header, data io.Reader, folders map[string]string) error {
+	for folder, here := range folders {
 		name, below := strings.CutPrefix(h.Name, folder+"/")
 		if !below {
 			continue
 		}
-		root, err := os.OpenRoot(folder)
+		root, err := os.OpenRoot(here)
 		if err != nil {
 			return err
 		}

@@ -58,12 +58,15 @@ func TestUnpackKept(t *testing.T) {
 	if err := os.Mkdir(asked, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	status, err := unpackKept(archive(t, []entry{{asked + "/deep/file", "data"}, {"status", "3"}}, 0), []string{asked})
+	folders := keptHere([]string{asked}, map[string]string{"/there": asked})
+	status, err := unpackKept(archive(t, []entry{{asked + "/deep/file", "data"}, {"/there/other", "more"}, {"status", "3"}}, 0), folders)
 	if status != 3 || err != nil {
 		t.Fatalf("status %d, %v", status, err)
 	}
-	if got, err := os.ReadFile(filepath.Join(asked, "deep", "file")); string(got) != "data" {
-		t.Errorf("the file: %q, %v", got, err)
+	for name, want := range map[string]string{"deep/file": "data", "other": "more"} {
+		if got, err := os.ReadFile(filepath.Join(asked, name)); string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
 	}
 	for name, a := range map[string]string{
 		"no status":           archive(t, []entry{{asked + "/x", ""}}, 0),
@@ -75,7 +78,7 @@ func TestUnpackKept(t *testing.T) {
 		"missing":             filepath.Join(t.TempDir(), "none"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if status, err := unpackKept(a, []string{asked}); err == nil {
+			if status, err := unpackKept(a, folders); err == nil {
 				t.Errorf("status %d and no error", status)
 			}
 			if _, err := os.Stat(filepath.Join(filepath.Dir(asked), "evil")); err == nil {

@@ -60,10 +60,16 @@ type Options struct {
 	// Dir is the working directory; its folder testdata is copied. Empty means
 	// the current one.
 	Dir string
+	// Files are more that the machine has: files on this machine by their paths
+	// in it.
+	Files map[string]string
+	// Keep are folders of the machine whose files come back: each by the
+	// existing folder on this machine that they are written to.
+	Keep map[string]string
 	// Memory is in MiB; zero means 1024.
 	Memory int
-	// Timeout ends the machine; zero means ten minutes. `go test` has a time limit of
-	// its own.
+	// Timeout ends the machine; zero means ten minutes, counted from its start.
+	// `go test` has a time limit of its own.
 	Timeout time.Duration
 	// Output gets what the program prints; nil means standard output.
 	Output io.Writer
@@ -73,7 +79,9 @@ type Options struct {
 }
 
 // Run boots a machine and returns the program's exit status. An error means
-// that there is none, because the machine could not be run to its end.
+// that there is none, because the machine could not be run to its end. At most
+// one machine for each processor runs at a time, of all processes of a user:
+// the others wait here.
 func Run(ctx context.Context, opts Options) (status int, err error) {
 	scratch, err := os.MkdirTemp("", "confine-vm-")
 	if err != nil {
@@ -91,10 +99,16 @@ func Run(ctx context.Context, opts Options) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := emulate(ctx, initial, back, opts); err != nil {
+	leave, err := enter(ctx)
+	if err != nil {
 		return 0, err
 	}
-	status, err = unpackKept(back, wanted.Keep)
+	err = emulate(ctx, initial, back, opts)
+	leave()
+	if err != nil {
+		return 0, err
+	}
+	status, err = unpackKept(back, keptHere(wanted.Keep, opts.Keep))
 	if err != nil {
 		return 0, fmt.Errorf("the machine did not come to its end (%w); the kernel's log ends with:\n%s", err, tail(opts.KernelLog))
 	}
