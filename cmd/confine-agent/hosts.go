@@ -51,7 +51,7 @@ func hostRows() []hostRow {
 			if err != nil {
 				return nil, err
 			}
-			return containers.Guard(h, f.hostRoot), nil
+			return containers.Guard(h, containers.Options{HostRoot: f.hostRoot, Pods: f.nodeName != ""}), nil
 		}},
 	}
 }

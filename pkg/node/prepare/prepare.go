@@ -1,6 +1,8 @@
-// Package prepare makes the folders of an agent that runs as an ordinary user,
-// before it starts. It runs as root in an init container, so it gives away as
-// little as it can.
+// Package prepare makes the folders of an agent and gives them to its user, before
+// it starts: an ordinary user where it needs no privilege (Prepare), and root
+// where it loads policy into the kernel (Take). An agent may change from one to
+// the other and back. It runs as root in an init container, so it gives away as
+// little as it can, and believes nothing of what an ordinary user left.
 package prepare
 
 import (
@@ -10,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -31,6 +34,9 @@ type Folder struct {
 	// Path is relative to it. Its last element is given away; those before are
 	// made where they are missing, and stay root's.
 	Path string
+	// Private are names in the folder that are never given away and never taken:
+	// an agent that is root keeps there what it believes without looking twice.
+	Private []string
 }
 
 // Prepare makes folders and gives them to a user, which is the agent's and not
@@ -42,12 +48,23 @@ func Prepare(uid, gid int, folders ...Folder) error {
 		return reason.New(reason.InstallFailed, "uid", "user %d and group %d are not those of an ordinary user", uid, gid).
 			WithAdvice("give --uid and --gid of the user that the agent runs as")
 	}
+	return each(folders, func(f Folder) handOver {
+		g := giver{uid: uid, gid: gid, private: f.Private}
+		return g.give
+	})
+}
+
+// handOver settles whose a folder is, which its parent may not have yet.
+type handOver func(parent *os.Root, name string) error
+
+// each hands all folders over.
+func each(folders []Folder, how func(Folder) handOver) error {
 	for _, f := range folders {
 		if !filepath.IsLocal(f.Path) || f.Path == "." {
 			return refused(filepath.Join(f.Below, f.Path), errors.New("it is no folder below another"))
 		}
 		if err := within(f.Below, func(root *os.Root) error {
-			return descend(root, strings.Split(filepath.ToSlash(filepath.Clean(f.Path)), "/"), giver{uid: uid, gid: gid})
+			return descend(root, strings.Split(filepath.ToSlash(filepath.Clean(f.Path)), "/"), how(f))
 		}); err != nil {
 			return err
 		}
@@ -55,10 +72,10 @@ func Prepare(uid, gid int, folders ...Folder) error {
 	return nil
 }
 
-// descend makes all segments and gives the last one away.
-func descend(at *os.Root, segments []string, g giver) error {
+// descend makes all segments and hands the last one over.
+func descend(at *os.Root, segments []string, last handOver) error {
 	if len(segments) == 1 {
-		return g.give(at, segments[0])
+		return last(at, segments[0])
 	}
 	if err := makeFolder(at, segments[0]); err != nil {
 		return err
@@ -68,7 +85,7 @@ func descend(at *os.Root, segments []string, g giver) error {
 		return err
 	}
 	defer closeQuietly(next)
-	return descend(next, segments[1:], g)
+	return descend(next, segments[1:], last)
 }
 
 // within opens a folder that must be there; links on the way to it are the
@@ -108,21 +125,27 @@ func makeFolder(parent *os.Root, name string) error {
 
 // give makes a folder of the agent's user.
 func (g *giver) give(parent *os.Root, name string) error {
+	info, err := makeOrFind(parent, name, os.Geteuid(), g.uid)
+	if err != nil {
+		return err
+	}
+	return g.folder(parent, name, info, 0)
+}
+
+// makeOrFind makes a folder, or finds the one of some users that is there.
+func makeOrFind(parent *os.Root, name string, users ...int) (fs.FileInfo, error) {
 	err := parent.Mkdir(name, folderMode)
 	if err == nil {
 		err = parent.Chmod(name, folderMode)
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return refused(full(parent, name), err)
+		return nil, refused(full(parent, name), err)
 	}
 	info, err := parent.Lstat(name)
 	if err != nil {
-		return refused(full(parent, name), err)
+		return nil, refused(full(parent, name), err)
 	}
-	if err := checkFolder(full(parent, name), info, os.Geteuid(), g.uid); err != nil {
-		return err
-	}
-	return g.folder(parent, name, info, 0)
+	return info, checkFolder(full(parent, name), info, users...)
 }
 
 // checkFolder refuses what is no folder, and what belongs to none of some users.
@@ -144,6 +167,7 @@ func checkFolder(name string, info fs.FileInfo, users ...int) error {
 // that is the agent's was given as a whole.
 type giver struct {
 	uid, gid int
+	private  []string // in the folder itself, not in those below
 	seen     int
 }
 
@@ -172,6 +196,9 @@ func (g *giver) folder(parent *os.Root, name string, info fs.FileInfo, depth int
 	for _, e := range entries {
 		if g.seen++; g.seen > maxEntries {
 			return refused(full(parent, name), fmt.Errorf("more than %d entries", maxEntries))
+		}
+		if depth == 0 && slices.Contains(g.private, e.Name()) {
+			continue
 		}
 		if err := g.entry(d, e.Name(), depth); err != nil {
 			return err

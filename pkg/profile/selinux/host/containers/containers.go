@@ -67,32 +67,43 @@ func others() []runtime {
 	}}
 }
 
-// Check returns nil where all runtimes of the host below hostRoot that run, or
-// otherwise all that are installed, label containers; and where there is none,
-// as on a host that only runs services. Otherwise the error is KindUnsupported.
-// hostRoot is empty for this process's own root.
-func Check(hostRoot string) error {
-	h, err := open(hostRoot)
+// Check returns nil where all runtimes of the host that run, or otherwise all
+// that are installed, label containers; and where there is none on a host that
+// need not run pods. Otherwise the error is KindUnsupported.
+func Check(opts Options) error {
+	h, err := open(opts.HostRoot)
 	if err != nil {
 		return unknown("the host's root", err)
 	}
 	defer h.close()
-	for _, group := range [][]runtime{forPods(), others()} {
-		found, err := h.check(group)
-		if found || err != nil {
-			return err
-		}
+	found, err := h.check(forPods())
+	if found || err != nil {
+		return err
 	}
-	return nil
+	if opts.Pods {
+		return unknown("this host", errors.New("no container runtime, or none whose configuration is known, was found")).
+			WithAdvice("let the agent see the runtime's configuration below its --host-root (agent.runtimeConfig of the Helm chart)")
+	}
+	_, err = h.check(others())
+	return err
 }
 
 // Guard returns h as a Host that supports its kind only where the runtimes of the
 // host label containers; see Check.
-func Guard(h profile.Host, hostRoot string) profile.Host { return guarded{h, hostRoot} }
+func Guard(h profile.Host, opts Options) profile.Host { return guarded{h, opts} }
+
+// Options say what host it is.
+type Options struct {
+	// HostRoot is the host's root folder; empty for this process's own.
+	HostRoot string
+	// Pods is set where the host runs pods: then it has a runtime, and one that
+	// is not found is one whose configuration cannot be seen.
+	Pods bool
+}
 
 type guarded struct {
 	profile.Host
-	root string
+	opts Options
 }
 
 // Supported is the host's own refusal, or that of Check.
@@ -100,7 +111,7 @@ func (g guarded) Supported(ctx context.Context) error {
 	if err := g.Host.Supported(ctx); err != nil {
 		return err
 	}
-	return Check(g.root)
+	return Check(g.opts)
 }
 
 // Install refuses where the kind is not supported. See profile.Host.
@@ -174,7 +185,7 @@ func (h host) anyOf(names []string) (bool, error) {
 	return false, nil
 }
 
-func unknown(what string, err error) error {
+func unknown(what string, err error) *reason.Error {
 	return reason.New(reason.KindUnsupported, "selinux", "whether containers get SELinux labels cannot be told from %s: %w", what, err).
 		WithAdvice("see that the agent can read it below its --host-root, and that it is well-formed")
 }
@@ -201,7 +212,8 @@ func dockerLabels(h host, config string) (bool, error) {
 // crioLabels reads CRI-O's configuration and its drop-ins. Labels are on by
 // default where the host has SELinux
 // (https://github.com/cri-o/cri-o/discussions/6511); any file that switches them
-// off counts, whatever comes after it.
+// off counts, whatever comes after it. Where there is no file at all there may be
+// some that are not seen: CRI-O's packages bring one.
 func crioLabels(h host, config string) (bool, error) {
 	files := []string{config}
 	dropIns, err := h.list(config + ".d")
@@ -211,6 +223,7 @@ func crioLabels(h host, config string) (bool, error) {
 	for _, name := range dropIns {
 		files = append(files, config+".d/"+name)
 	}
+	read := 0
 	for _, name := range files {
 		tables, err := h.toml(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -219,9 +232,13 @@ func crioLabels(h host, config string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
+		read++
 		if on, said, err := boolean(tables, "crio", "runtime", "selinux"); err != nil || said && !on {
 			return false, err
 		}
+	}
+	if read == 0 {
+		return false, fmt.Errorf("neither it nor %s.d has a file", config)
 	}
 	return true, nil
 }

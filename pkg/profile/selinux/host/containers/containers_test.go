@@ -89,13 +89,14 @@ func TestCheck(t *testing.T) {
 		"k3s":                             {files: map[string]string{"run/k3s/containerd/containerd.sock": "", "var/lib/rancher/k3s/agent/etc/containerd/config.toml": version3on}},
 		"k3s, without --selinux":          {map[string]string{"run/k3s/containerd/containerd.sock": "", "var/lib/rancher/k3s/agent/etc/containerd/config.toml": version3off}, "k3s"},
 		"k3s runs, containerd does not":   {files: map[string]string{"usr/bin/containerd": "", "run/k3s/containerd/containerd.sock": "", "var/lib/rancher/k3s/agent/etc/containerd/config.toml": version3on}},
-		"CRI-O":                           {files: map[string]string{crioSocket: "", "usr/bin/crio": ""}},
+		"CRI-O":                           {files: map[string]string{crioSocket: "", "usr/bin/crio": "", "etc/crio/crio.conf.d/10-crio.conf": "[crio.image]\n"}},
+		"CRI-O, no configuration seen":    {map[string]string{crioSocket: "", "usr/bin/crio": ""}, "cannot be told"},
 		"CRI-O, off":                      {map[string]string{"usr/bin/crio": "", "etc/crio/crio.conf": "[crio.runtime]\nselinux = false\n"}, "crio.conf"},
 		"CRI-O, off in a drop-in":         {map[string]string{"usr/bin/crio": "", "etc/crio/crio.conf.d/10-x.conf": "[crio.runtime]\nselinux = false\n"}, "drop-ins"},
 		"CRI-O, something else":           {files: map[string]string{"usr/bin/crio": "", "etc/crio/crio.conf": "[crio.runtime]\nlog_level = 'info'\n[crio.image]\nselinux = false\n"}},
 		"CRI-O, damaged":                  {map[string]string{"usr/bin/crio": "", "etc/crio/crio.conf": "[crio\n"}, "cannot be told"},
-		"CRI-O runs, containerd does not": {files: map[string]string{"usr/bin/crio": "", crioSocket: "", config: version3off}},
-		"CRI-O beside containerd":         {map[string]string{"usr/bin/crio": "", crioSocket: "", config: version3off, socket: ""}, "containerd"},
+		"CRI-O runs, containerd does not": {files: map[string]string{"usr/bin/crio": "", crioSocket: "", config: version3off, "etc/crio/crio.conf": ""}},
+		"CRI-O beside containerd":         {map[string]string{"usr/bin/crio": "", crioSocket: "", config: version3off, socket: "", "etc/crio/crio.conf": ""}, "containerd"},
 
 		"docker":                   {map[string]string{"usr/bin/dockerd": "", config: "disabled_plugins = ['cri']\n", socket: ""}, "selinux-enabled"},
 		"docker, on":               {files: map[string]string{"usr/bin/dockerd": "", "etc/docker/daemon.json": `{"selinux-enabled": true}`}},
@@ -104,7 +105,7 @@ func TestCheck(t *testing.T) {
 		"docker beside containerd": {files: map[string]string{"usr/bin/dockerd": "", config: version3on}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := containers.Check(root(t, c.files))
+			err := containers.Check(containers.Options{HostRoot: root(t, c.files)})
 			if c.says == "" {
 				if err != nil {
 					t.Error(err)
@@ -119,18 +120,45 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestAHostOfPodsHasARuntime: what is seen of it may be little.
+func TestAHostOfPodsHasARuntime(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		says  string
+	}{
+		"nothing is seen":        {map[string]string{"etc/containerd/.keep": "", "usr/bin/runc": ""}, "agent.runtimeConfig"},
+		"only docker":            {map[string]string{"usr/bin/dockerd": "", "etc/docker/daemon.json": `{"selinux-enabled": true}`}, "agent.runtimeConfig"},
+		"containerd for docker":  {map[string]string{"usr/bin/containerd": "", config: "disabled_plugins = ['cri']\n"}, "agent.runtimeConfig"},
+		"its binary alone":       {map[string]string{"usr/bin/containerd": ""}, config},
+		"containerd, off":        {map[string]string{config: version3off}, "restart it"},
+		"containerd, on":         {files: map[string]string{config: version3on}},
+		"k3s, its configuration": {files: map[string]string{"var/lib/rancher/k3s/agent/etc/containerd/config.toml": version3on}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := containers.Check(containers.Options{HostRoot: root(t, c.files), Pods: true})
+			if c.says == "" && err == nil {
+				return
+			}
+			e, ok := reason.Of(err)
+			if !ok || e.Reason != reason.KindUnsupported || c.says == "" || !strings.Contains(e.Error()+" "+e.WhatToDo(), c.says) {
+				t.Errorf("%v, want KindUnsupported that says %q", err, c.says)
+			}
+		})
+	}
+}
+
 func TestCheckIsBounded(t *testing.T) {
 	files := map[string]string{config: "imports = ['0.toml']\nversion = 3\n"}
 	for i := range 100 {
 		files[fmt.Sprintf("etc/containerd/%d.toml", i)] = fmt.Sprintf("version = 3\nimports = ['%d.toml']\n", i+1)
 	}
-	if err := containers.Check(root(t, files)); !errors.Is(err, reason.KindUnsupported) || !strings.Contains(err.Error(), "more than") {
+	if err := containers.Check(containers.Options{HostRoot: root(t, files)}); !errors.Is(err, reason.KindUnsupported) || !strings.Contains(err.Error(), "more than") {
 		t.Error(err)
 	}
 }
 
 func TestARootThatIsNotThereIsNoHostWithoutRuntimes(t *testing.T) {
-	if err := containers.Check(filepath.Join(t.TempDir(), "gone")); !errors.Is(err, reason.KindUnsupported) {
+	if err := containers.Check(containers.Options{HostRoot: filepath.Join(t.TempDir(), "gone")}); !errors.Is(err, reason.KindUnsupported) {
 		t.Error(err)
 	}
 }
@@ -138,7 +166,7 @@ func TestARootThatIsNotThereIsNoHostWithoutRuntimes(t *testing.T) {
 func TestGuard(t *testing.T) {
 	memory := profiletest.NewMemoryHost("selinux")
 	dir := root(t, map[string]string{config: version3off})
-	h := containers.Guard(memory, dir)
+	h := containers.Guard(memory, containers.Options{HostRoot: dir})
 	unit := profile.Unit{Owner: profile.Owner{Namespace: "web", Name: "nginx"}, Digest: digest.FromString("x"), Files: []profile.File{{Name: "a.cil", Data: []byte("x")}}}
 	if err := h.Supported(t.Context()); !errors.Is(err, reason.KindUnsupported) {
 		t.Error(err)
@@ -168,10 +196,10 @@ func TestGuardedHostsAreHosts(t *testing.T) {
 			return profiletest.Machine{
 				Open: func(before func() error) (profile.Host, error) {
 					memory.SetBefore(before)
-					return containers.Guard(memory, dir), nil
+					return containers.Guard(memory, containers.Options{HostRoot: dir}), nil
 				},
 				Unsupported: func() (profile.Host, error) {
-					return containers.Guard(memory, root(t, map[string]string{config: version3off})), nil
+					return containers.Guard(memory, containers.Options{HostRoot: root(t, map[string]string{config: version3off})}), nil
 				},
 				State: memory.State,
 				Drift: map[string]func(profile.Installed) error{
