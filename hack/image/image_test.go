@@ -172,16 +172,13 @@ func checkImage(t *testing.T, index v1.ImageIndex, d v1.Descriptor) {
 		if strings.HasSuffix(header.Name, ".crt") {
 			pem = data
 		}
-		got[header.Name] = header.FileInfo().Mode().String()
-		if header.Linkname != "" {
-			got[header.Name] = "-> " + header.Linkname
-		}
+		got[header.Name] = header.FileInfo().Mode().String() + header.Linkname
 	}
 	want := map[string]string{
 		"etc/": "drwxr-xr-x", "etc/passwd": "-rw-r--r--", "etc/group": "-rw-r--r--",
 		"etc/ssl/": "drwxr-xr-x", "etc/ssl/certs/": "drwxr-xr-x", "etc/ssl/certs/ca-certificates.crt": "-rw-r--r--",
 		"host/": "drwxr-xr-x", "host/root/": "drwxr-xr-x",
-		"host/root/bin": "-> usr/bin", "host/root/lib": "-> usr/lib", "host/root/lib64": "-> usr/lib64", "host/root/sbin": "-> usr/sbin",
+		"host/root/bin": "Lrwxrwxrwxusr/bin", "host/root/lib": "Lrwxrwxrwxusr/lib", "host/root/lib64": "Lrwxrwxrwxusr/lib64", "host/root/sbin": "Lrwxrwxrwxusr/sbin",
 		"usr/": "drwxr-xr-x", "usr/local/": "drwxr-xr-x", "usr/local/bin/": "drwxr-xr-x",
 		"usr/local/bin/confine": "-rwxr-xr-x", "usr/local/bin/confine-agent": "-rwxr-xr-x", "usr/local/bin/confine-controller": "-rwxr-xr-x",
 	}

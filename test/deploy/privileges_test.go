@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/confine-dev/confine/test/deploy/hostroot"
 )
 
 // What the chart's agents run as. The numbers are those of values.yaml.
@@ -75,28 +77,18 @@ func (k kindsOn) want() privileges {
 	agent := rights{User: user, Group: user, NonRoot: true, Mounts: mounts}
 	if k.asRoot() {
 		agent.User, agent.Group, agent.NonRoot = 0, 0, false
-		agent.Capabilities = []string{"KILL", "SETGID", "SETUID", "SYS_CHROOT"}
-		mounts["/host/root/usr"] = "ro host /usr"
-		mounts["/host/root/proc"] = "ro host /proc"
 	}
+	for _, needs := range k.needs() {
+		for _, c := range needs.Capabilities {
+			agent.Capabilities = append(agent.Capabilities, strings.TrimPrefix(c.String(), "CAP_"))
+		}
+		for _, m := range needs.Mounts {
+			mounts[hostroot.At+m.Path] = mounted(m)
+		}
+	}
+	slices.Sort(agent.Capabilities)
 	if k.apparmor {
-		agent.Capabilities = slices.Sorted(slices.Values(append(agent.Capabilities, "MAC_ADMIN")))
 		agent.AppArmor = "Unconfined"
-		mounts["/host/root/etc/apparmor.d"] = "ro host /etc/apparmor.d"
-		mounts["/host/root/sys/kernel/security"] = "rw host /sys/kernel/security"
-	}
-	if k.selinux {
-		maps.Copy(mounts, map[string]string{
-			"/host/root/etc/selinux":     "rw host /etc/selinux",
-			"/host/root/var/lib/selinux": "rw host /var/lib/selinux",
-			"/host/root/etc/passwd":      "ro host /etc/passwd",
-			"/host/root/etc/group":       "ro host /etc/group",
-			"/host/root/etc/containerd":  "ro host /etc/containerd",
-			"/host/root/run":             "rw scratch",
-			"/host/root/sys/fs":          "ro host /sys/fs",
-			"/host/root/sys/fs/cgroup":   "ro nothing",
-			"/host/root/sys/fs/bpf":      "ro nothing",
-		})
 	}
 	p := privileges{Containers: map[string]rights{
 		"prepare": prepare, "agent": agent,
@@ -109,6 +101,33 @@ func (k kindsOn) want() privileges {
 		p.SELinux = "spc_t"
 	}
 	return p
+}
+
+// needs are what the tests in virtual machines found to be enough.
+func (k kindsOn) needs() []hostroot.Kind {
+	var all []hostroot.Kind
+	if k.asRoot() {
+		all = append(all, hostroot.Common())
+	}
+	if k.apparmor {
+		all = append(all, hostroot.AppArmor())
+	}
+	if k.selinux {
+		all = append(all, hostroot.SELinux())
+	}
+	return all
+}
+
+func mounted(m hostroot.Mount) string {
+	switch {
+	case m.Empty && m.ReadOnly:
+		return "ro nothing"
+	case m.Empty:
+		return "rw scratch"
+	case m.ReadOnly:
+		return "ro host " + m.Path
+	}
+	return "rw host " + m.Path
 }
 
 // TestPrivileges holds what each container of the agent's pod may do, from what
@@ -141,10 +160,10 @@ func holdKinds(t *testing.T, ds appsv1.DaemonSet, k kindsOn) {
 	for _, c := range ds.Spec.Template.Spec.Containers {
 		for flag, want := range map[string]bool{
 			"--kinds=" + k.name():                                  c.Name == "agent",
-			"--host-root=/host/root":                               c.Name == "agent" && k.asRoot(),
-			"--fetch-socket=/run/confine/fetch.sock":               c.Name == "agent",
+			"--host-root=" + hostroot.At:                           c.Name == "agent" && k.asRoot(),
+			"--fetch-socket=/run/confine/fetch/agent.sock":         c.Name == "agent",
 			fmt.Sprintf("--fetch-uid=%d", fetchUser):               c.Name == "agent",
-			"--socket=/run/confine/fetch.sock":                     c.Name == "fetch",
+			"--socket=/run/confine/fetch/agent.sock":               c.Name == "fetch",
 			"--docker-config=/etc/confine/credentials/config.json": c.Name == "fetch",
 			"--ca-file=/etc/confine/ca/ca.crt":                     c.Name == "fetch",
 		} {

@@ -35,6 +35,10 @@ func scenarios() []scenario {
 	return []scenario{
 		{"a pod is denied the syscall", podIsDenied},
 		{"the examples work", examplesWork},
+		{"processes may do little", processesMayDoLittle},
+		{"the fetch process is killed", fetchIsKilled},
+		{"one artifact with three kinds", oneArtifactWithThreeKinds},
+		{"kinds switched on and off", kindsSwitchedOnAndOff},
 		{"a new digest goes out in waves", newDigestInWaves},
 		{"a failed canary pauses the rollout", failedCanaryPauses},
 		{"a failed canary rolls back", failedCanaryRollsBack},

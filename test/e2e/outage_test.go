@@ -177,28 +177,19 @@ func (s *scene) apiServerRuns() {
 	s.report(err)
 }
 
-// agentProgram is what the agent's process is called.
+// agentProgram is what the agent's processes are called.
 const agentProgram = "confine-agent"
 
-// agents returns the processes of the agent on node n.
-func (s *scene) agents(n int) ([]int, error) {
-	all, err := s.Cluster.Processes()
-	var found []int
-	for _, p := range all {
-		if p.Where == cluster.NodeName(n) && p.Program == agentProgram {
-			found = append(found, p.PID)
-		}
-	}
-	return found, err
-}
-
-// killAgent kills the agent's processes on node n. It is an error if none is there.
+// killAgent kills the processes of the agent's pod on node n, the one that
+// speaks to registries too. It is an error if no agent is there.
 func (s *scene) killAgent(n int) error {
-	found, err := s.agents(n)
+	found, err := s.roles(n, agentRole)
 	if err == nil && len(found) == 0 {
 		err = fmt.Errorf("no agent runs on %s", cluster.NodeName(n))
 	}
-	for _, pid := range found {
+	others, err2 := s.roles(n, fetchRole)
+	err = errors.Join(err, err2)
+	for _, pid := range append(found, others...) {
 		// One may have ended with the one before.
 		if e := syscall.Kill(pid, syscall.SIGKILL); !errors.Is(e, syscall.ESRCH) {
 			err = errors.Join(err, e)

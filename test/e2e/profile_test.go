@@ -28,8 +28,14 @@ func (s *scene) push(repository, signer string, denied []string, extra ...string
 	return reference
 }
 
-// trustTeam lets the scene's namespace use what the team signed.
+// trustTeam lets the scene's namespace use seccomp profiles that the team signed.
 func (s *scene) trustTeam() {
+	s.t.Helper()
+	s.trust("seccomp")
+}
+
+// trust is trustTeam for other kinds too.
+func (s *scene) trust(kinds ...string) {
 	s.t.Helper()
 	pem, err := s.PublicKey(lab.Team)
 	s.must(err)
@@ -38,7 +44,7 @@ func (s *scene) trustTeam() {
 		Spec: v1alpha1.TrustPolicySpec{
 			Repositories: []string{s.Repository("*")}, Namespaces: []string{s.namespace}, Threshold: 1,
 			Signers:      []v1alpha1.Signer{{Name: lab.Team, Key: &v1alpha1.KeySigner{PEM: pem}}},
-			AllowedKinds: []string{"seccomp"},
+			AllowedKinds: kinds,
 		},
 	}))
 }

@@ -40,6 +40,20 @@ func (l *Lab) Install(ctx context.Context) error {
 	return err
 }
 
+// Configure changes values of what Install installed, such as "agent.uid=7", on
+// all nodes at once, and waits until every agent and controller is ready.
+func (l *Lab) Configure(ctx context.Context, values ...string) error {
+	args := []string{
+		"upgrade", release, l.root(chartFolder), "--namespace", Namespace, "--wait", "--timeout", helmTimeout,
+		"--reuse-values", "--set-string", "agent.maxUnavailable=100%",
+	}
+	for _, value := range values {
+		args = append(args, "--set", value)
+	}
+	_, err := l.Helm(ctx, args...)
+	return err
+}
+
 // Uninstall uninstalls Confine as a person would.
 func (l *Lab) Uninstall(ctx context.Context) error {
 	_, err := l.Helm(ctx, "uninstall", release, "--namespace", Namespace, "--wait", "--timeout", helmTimeout)
