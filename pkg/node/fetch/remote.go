@@ -132,33 +132,45 @@ func (r *Remote) open(ctx context.Context, object string, req request) (*exchang
 	return x, nil
 }
 
-// begin hands the child one end of a connection and writes the request's
-// header into the other. That never waits: the connection holds more.
+// begin hands a request to the child. Where that has ended in the meantime, to
+// the next one.
 func (r *Remote) begin(ctx context.Context, object string, frame []byte) (*exchange, error) {
-	l, err := r.await(ctx, object)
-	if err != nil {
-		return nil, err
+	for again := false; ; again = true {
+		l, err := r.await(ctx, object)
+		if err != nil {
+			return nil, err
+		}
+		ours, theirs, err := pair()
+		if err != nil {
+			return nil, unavailable(object, "no connection to the fetch child: %w", err)
+		}
+		if err = l.take(frame, ours, theirs); err == nil {
+			return &exchange{remote: r, link: l, object: object, conn: ours, from: bufio.NewReader(ours)}, nil
+		}
+		err = errors.Join(err, ours.Close())
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			l.fail("it took nothing for " + l.respond.String())
+		}
+		r.detach(l)
+		if again {
+			return nil, unavailable(object, "the fetch child took no request: %w", err)
+		}
 	}
+}
+
+// take hands the child its end of a connection, after writing the request's
+// header into ours. That never waits: the connection holds more.
+func (l *link) take(frame []byte, ours, theirs *os.File) error {
+	defer theirs.Close() //nolint:errcheck // the child has its own
 	if l.dockerConfig != nil {
 		if err := l.dockerConfig.handOver(l, msgDockerConfig); err != nil {
-			l.fail("it took no file")
-			return nil, unavailable(object, "the fetch child took no file: %w", err)
+			return err
 		}
 	}
-	ours, theirs, err := pair()
-	if err != nil {
-		return nil, unavailable(object, "no connection to the fetch child: %w", err)
+	if _, err := ours.Write(frame); err != nil {
+		return err
 	}
-	_, err = ours.Write(frame)
-	if err == nil {
-		if err = l.send(msgRequest, theirs); err != nil {
-			l.fail("it took no request")
-		}
-	}
-	if err := errors.Join(err, theirs.Close()); err != nil {
-		return nil, errors.Join(unavailable(object, "the fetch child took no request: %w", err), ours.Close())
-	}
-	return &exchange{remote: r, link: l, object: object, conn: ours, from: bufio.NewReader(ours)}, nil
+	return l.send(msgRequest, theirs)
 }
 
 // taken waits for the child's byte that it took the request.

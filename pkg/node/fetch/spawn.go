@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -25,6 +26,10 @@ const controlFD = 3
 // spawn keeps a child running until ctx ends.
 func (r *Remote) spawn(ctx context.Context) {
 	r.hideMemory()
+	// What somebody left open in this process is not for the child.
+	if err := unix.CloseRange(controlFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		r.log.Warn("descriptors that this process inherited are inherited by the fetch child", "error", err)
+	}
 	told := ""
 	for pause := r.limits.restart; ; {
 		began := time.Now()
