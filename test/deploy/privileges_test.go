@@ -323,11 +323,19 @@ func TestNothingRunsAsRootForSeccomp(t *testing.T) {
 	}
 }
 
-// TestOneUserForBoth: who speaks to registries must not own the profiles.
-func TestOneUserForBoth(t *testing.T) {
-	out, err := run(t.TempDir(), server.helm, "template", "confine", chart(), "--set", "agent.fetch.uid=65527")
-	if err == nil || !strings.Contains(out, "agent.fetch.uid") {
-		t.Errorf("accepted, or refused for another reason: %v\n%s", err, out)
+// TestChartRefuses tries what a schema cannot tell.
+func TestChartRefuses(t *testing.T) {
+	for name, c := range map[string]struct{ set, says string }{
+		"who speaks to registries owns the profiles": {"agent.fetch.uid=65527", "agent.fetch.uid"},
+		"values of an older chart":                   {"agent.fetch=null", "--reset-then-reuse-values"},
+		"values of an older chart, kinds":            {"agent.kinds=null", "--reset-then-reuse-values"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := run(t.TempDir(), server.helm, "template", "confine", chart(), "--set", c.set)
+			if err == nil || !strings.Contains(out, c.says) {
+				t.Errorf("accepted, or refused for another reason: %v\n%s", err, out)
+			}
+		})
 	}
 }
 

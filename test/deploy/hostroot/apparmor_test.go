@@ -32,7 +32,7 @@ func texts() []string {
 }
 
 // running is a process under the profile.
-func running(t *testing.T) *exec.Cmd {
+func running(t *testing.T) (end func()) {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", `echo exec "$0" > /proc/self/attr/apparmor/exec && exec sh -c 'echo; read -r line'`, reference)
 	return started(t, cmd)

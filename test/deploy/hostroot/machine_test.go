@@ -98,12 +98,11 @@ func TestAgentsHalf(t *testing.T) {
 			t.Fatalf("text %d: installed %+v", i, in)
 		}
 	}
-	p := running(t)
+	end := running(t)
 	if got := h.Remove(t.Context(), []profile.Owner{owner})[0]; !errors.Is(got.Err, reason.InstallFailed) || got.Changed {
 		t.Errorf("removed under a process: %+v", got)
 	}
-	must(t, p.Process.Kill())
-	_ = p.Wait()
+	end()
 	if got := h.Remove(t.Context(), []profile.Owner{owner})[0]; got.Err != nil || !got.Changed {
 		t.Errorf("removed: %+v", got)
 	}
@@ -196,10 +195,11 @@ func mount(t *testing.T, source, target string, m hostroot.Mount) {
 	}
 }
 
-// started starts a process that says a line when it is what it is to be.
-func started(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
+// started starts a process that says a line when it is what it is to be, and
+// returns how to end it: what confines it may take no signals.
+func started(t *testing.T, cmd *exec.Cmd) (end func()) {
 	t.Helper()
-	_, err := cmd.StdinPipe() // which it waits for
+	in, err := cmd.StdinPipe()
 	must(t, err)
 	out, err := cmd.StdoutPipe()
 	must(t, err)
@@ -208,5 +208,8 @@ func started(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatalf("it did not start: %v", err)
 	}
-	return cmd
+	return func() {
+		_ = in.Close()
+		_ = cmd.Wait() // a shell at the end of its input
+	}
 }

@@ -34,7 +34,7 @@ func texts() []string {
 }
 
 // running is a process of the type.
-func running(t *testing.T) *exec.Cmd {
+func running(t *testing.T) (end func()) {
 	t.Helper()
 	return started(t, exec.Command("runcon", "system_u:system_r:"+reference+":s0", "/bin/busybox", "sh", "-c", "echo; read -r line"))
 }
