@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -57,34 +58,56 @@ func TestNoMachineIsSaidAndFailsInCI(t *testing.T) {
 	}
 }
 
-func TestOptedIn(t *testing.T) {
+func TestWanted(t *testing.T) {
 	t.Chdir("../../..")
 	const module = "github.com/confine-dev/confine/"
-	for tag, want := range map[string][]string{
+	for name, c := range map[string]struct {
+		tag   string
+		named []string
+		want  []string // among others where it is everything
+	}{
 		// The host has files that the tag takes away, too.
-		image.AppArmor.Tag(): {"pkg/profile/apparmor/host", "test/vm/selftest"},
-		image.SELinux.Tag():  {"pkg/profile/selinux/host/semodule", "test/vm/selftest"},
-		outsideTag:           {"test/vm/machine"},
+		"AppArmor, everything": {image.AppArmor.Tag(), []string{"./..."}, []string{"pkg/profile/apparmor/host", "test/vm/selftest"}},
+		"SELinux, everything":  {image.SELinux.Tag(), []string{"./..."}, []string{"pkg/profile/selinux/host/semodule", "test/vm/selftest"}},
+		"outside, everything":  {outsideTag, []string{"./..."}, []string{"test/vm/machine"}},
+		"a pattern":            {image.AppArmor.Tag(), []string{"./test/vm/..."}, []string{"test/vm/e2e", "test/vm/selftest"}},
+		"by name":              {image.AppArmor.Tag(), []string{"./test/vm/bench", "./test/vm/selftest/..."}, []string{"test/vm/bench", "test/vm/selftest"}},
+		"twice":                {image.SELinux.Tag(), []string{"./test/vm/selftest", "./test/vm/self..."}, []string{"test/vm/selftest"}},
 	} {
-		found, err := optedIn(t.Context(), tag)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var packages []string
-		for _, p := range found {
-			packages = append(packages, p.ImportPath)
-		}
-		for _, w := range want {
-			if !slices.Contains(packages, module+w) {
-				t.Errorf("%s: %s is missing in %v", tag, w, packages)
+		t.Run(name, func(t *testing.T) {
+			packages, err := wanted(t.Context(), c.tag, c.named)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		if slices.Contains(packages, module+"test/vm/bench") {
-			t.Errorf("%s: this package has no file behind it", tag)
+			var found []string
+			for _, p := range packages {
+				found = append(found, strings.TrimPrefix(p.ImportPath, module))
+			}
+			if c.named[0] == "./..." {
+				for _, w := range c.want {
+					if !slices.Contains(found, w) {
+						t.Errorf("%s is missing in %v", w, found)
+					}
+				}
+				if slices.Contains(found, "test/vm/bench") {
+					t.Error("this package has no file behind the tag")
+				}
+			} else if diff := cmp.Diff(c.want, found); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	for _, named := range [][]string{{"./test/vm/bench/..."}, {"./none/..."}} {
+		if _, err := wanted(t.Context(), image.AppArmor.Tag(), named); err == nil {
+			t.Errorf("%v: no package at all is no error", named)
 		}
 	}
-	if _, err := optedIn(t.Context(), "lsm_none"); err == nil {
-		t.Error("no package at all is no error")
+}
+
+func TestProgramsOf(t *testing.T) {
+	got := programsOf([]suite{{packages: []testPackage{{Dir: "../e2e"}, {Dir: "."}}}, {packages: []testPackage{{Dir: "../e2e"}}}})
+	if diff := cmp.Diff([]string{"confine", "confine-agent"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

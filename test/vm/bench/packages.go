@@ -27,14 +27,38 @@ type testPackage struct {
 
 func (p testPackage) testFiles() []string { return slices.Concat(p.TestGoFiles, p.XTestGoFiles) }
 
-// optedIn lists the packages that have a test file with the tag that they do not
-// have without.
-func optedIn(ctx context.Context, tag string) ([]testPackage, error) {
-	with, err := testFiles(ctx, tag, "./...")
+// wanted lists the named packages: of a pattern those that opted in, and what is
+// named by itself always.
+func wanted(ctx context.Context, tag string, named []string) ([]testPackage, error) {
+	var all []testPackage
+	for _, name := range named {
+		find := testFiles
+		if strings.Contains(name, "...") {
+			find = optedIn
+		}
+		found, err := find(ctx, tag, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("no package of %s has a test behind the build tag %s", strings.Join(named, " "), tag)
+	}
+	slices.SortFunc(all, comparePackages)
+	return slices.CompactFunc(all, func(a, b testPackage) bool { return a.ImportPath == b.ImportPath }), nil
+}
+
+func comparePackages(a, b testPackage) int { return strings.Compare(a.ImportPath, b.ImportPath) }
+
+// optedIn lists the packages of a pattern that have a test file with the tag
+// that they do not have without.
+func optedIn(ctx context.Context, tag, pattern string) ([]testPackage, error) {
+	with, err := testFiles(ctx, tag, pattern)
 	if err != nil {
 		return nil, err
 	}
-	plain, err := testFiles(ctx, "", "./...")
+	plain, err := testFiles(ctx, "", pattern)
 	if err != nil {
 		return nil, err
 	}
@@ -42,18 +66,14 @@ func optedIn(ctx context.Context, tag string) ([]testPackage, error) {
 	for _, p := range plain {
 		without[p.ImportPath] = p.testFiles()
 	}
-	found := slices.DeleteFunc(with, func(p testPackage) bool {
+	return slices.DeleteFunc(with, func(p testPackage) bool {
 		return !slices.ContainsFunc(p.testFiles(), func(file string) bool { return !slices.Contains(without[p.ImportPath], file) })
-	})
-	if len(found) == 0 {
-		return nil, fmt.Errorf("no package has a test behind the build tag %s", tag)
-	}
-	return found, nil
+	}), nil
 }
 
-// testFiles lists packages with their test files, sorted.
-func testFiles(ctx context.Context, tag string, patterns ...string) ([]testPackage, error) {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"list", "-e", "-tags", tag, "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles"}, patterns...)...)
+// testFiles lists the packages of a pattern with their test files.
+func testFiles(ctx context.Context, tag, pattern string) ([]testPackage, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-e", "-tags", tag, "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles", pattern)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -64,7 +84,6 @@ func testFiles(ctx context.Context, tag string, patterns ...string) ([]testPacka
 		var p testPackage
 		err := packages.Decode(&p)
 		if errors.Is(err, io.EOF) {
-			slices.SortFunc(found, func(a, b testPackage) int { return strings.Compare(a.ImportPath, b.ImportPath) })
 			return found, nil
 		}
 		if err != nil {

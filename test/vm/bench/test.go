@@ -81,13 +81,12 @@ func suitesOf(ctx context.Context, modules []image.LSM, named []string) ([]suite
 	if len(named) == 0 && len(modules) == len(image.All()) {
 		all = append(all, suite{name: "the machines", tag: outsideTag})
 	}
+	if len(named) == 0 {
+		named = []string{"./..."}
+	}
 	for i := range all {
-		find := optedIn
-		if len(named) > 0 {
-			find = func(ctx context.Context, tag string) ([]testPackage, error) { return testFiles(ctx, tag, named...) }
-		}
 		var err error
-		if all[i].packages, err = find(ctx, all[i].tag); err != nil {
+		if all[i].packages, err = wanted(ctx, all[i].tag, named); err != nil {
 			return nil, err
 		}
 	}
