@@ -23,6 +23,7 @@ import (
 
 	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/apparmor"
+	"github.com/confine-dev/confine/pkg/profile/apparmor/internal/corpus"
 	"github.com/confine-dev/confine/pkg/profile/apparmor/policy"
 	"github.com/confine-dev/confine/pkg/reason"
 )
@@ -111,16 +112,16 @@ func realParser(t *testing.T, text string, args ...string) (string, error) {
 // read. A corpus of texts that no parser takes would show nothing.
 func TestEscapesAreReal(t *testing.T) {
 	taken := 0
-	for _, e := range escapes() {
-		_, err := realParser(t, e.policy(), "-S")
-		if (err == nil) == e.newer {
-			t.Errorf("%s: newer is %v, the parser says %v", e.name, e.newer, err)
+	for _, e := range corpus.Escapes() {
+		_, err := realParser(t, e.Policy(), "-S")
+		if (err == nil) == e.Newer {
+			t.Errorf("%s: newer is %v, the parser says %v", e.Name, e.Newer, err)
 		}
 		if err == nil {
 			taken++
 		}
 	}
-	t.Logf("%d of %d escapes are taken by Debian's apparmor_parser", taken, len(escapes()))
+	t.Logf("%d of %d escapes are taken by Debian's apparmor_parser", taken, len(corpus.Escapes()))
 }
 
 // TestNamesAreTheParsers: what is approved is what is loaded.
@@ -326,9 +327,9 @@ func TestReadingIsTheParsers(t *testing.T) {
 			texts[name] = all[name]
 		}
 	}
-	for _, e := range escapes() {
-		if !e.newer && e.class != "" {
-			texts[e.name] = e.policy()
+	for _, e := range corpus.Escapes() {
+		if !e.Newer && e.Class != "" {
+			texts[e.Name] = e.Policy()
 		}
 	}
 	compared := 0

@@ -9,6 +9,7 @@ import (
 
 	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/apparmor"
+	"github.com/confine-dev/confine/pkg/profile/apparmor/internal/corpus"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -37,8 +38,8 @@ func FuzzParse(f *testing.F) {
 			f.Add([]byte(text))
 		}
 	}
-	for _, e := range escapes() {
-		f.Add([]byte(e.policy()))
+	for _, e := range corpus.Escapes() {
+		f.Add([]byte(e.Policy()))
 	}
 	for _, bad := range conformance().Bad {
 		if len(bad.Data) < 512 {
@@ -67,8 +68,8 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzConstrain(f *testing.F) {
-	for _, e := range escapes() {
-		f.Add([]byte(e.policy()), []byte(`{"allowedRules":["mount"],"allowedNames":["web.*"]}`))
+	for _, e := range corpus.Escapes() {
+		f.Add([]byte(e.Policy()), []byte(`{"allowedRules":["mount"],"allowedNames":["web.*"]}`))
 	}
 	f.Add([]byte(everything), []byte(`{"allowedFlags":["complain"],"allowedCapabilities":["sys_admin"]}`))
 	f.Fuzz(func(t *testing.T, data, limits []byte) {

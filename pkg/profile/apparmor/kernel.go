@@ -62,6 +62,7 @@ func (j *judge) kernelWrites(p *policy.Profile) {
 	}
 	among, cgroups := setOf(kernelPaths()), setOf(cgroupPaths())
 	for _, r := range p.Rules {
+		j.linked(r, among)
 		if !writes(r) {
 			continue
 		}
@@ -69,6 +70,21 @@ func (j *judge) kernelWrites(p *policy.Profile) {
 			if reachesKernel(path) && !(j.mayWrite(r, path, among, covered) && j.mayWrite(r, path, cgroups, denied)) {
 				break
 			}
+		}
+	}
+}
+
+// linked judges what a rule may give another name to. Under that the file is
+// what the rules for the name say, and no deny rule for the file holds; but for
+// "subset", which the kernel compares. No link is made to /proc or /sys, so
+// what is found are devices.
+func (j *judge) linked(r *policy.Rule, among *glob.Set) {
+	if r.Denies() || r.File == nil || r.File.Target == "" || r.File.Exec != "" || r.File.Subset {
+		return
+	}
+	for _, path := range j.globs(&policy.FileRule{Path: r.File.Target}, glob.Most) {
+		if reachesKernel(path) && !j.mayWrite(r, path, among, &glob.Set{}) {
+			return
 		}
 	}
 }

@@ -67,6 +67,9 @@ func readCompiled(data []byte) ([]compiled, error) {
 		}
 		r.code(codeStruct)
 		name := r.text()
+		if r.tryName("rename") {
+			r.fail("it takes another profile's name")
+		}
 		r.rest(codeStructEnd, 1)
 		if !known || len(found) >= maxNames {
 			r.fail("no version, or too many profiles")
