@@ -118,17 +118,8 @@ func raise(w Walls) (landlockVersion int, err error) {
 			}
 		}
 	}
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return 0, fmt.Errorf("ambient set: %w", err)
-	}
-	stay := s.Permitted & keep
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	data := [2]unix.CapUserData{
-		{Effective: uint32(stay), Permitted: uint32(stay)},
-		{Effective: uint32(stay >> 32), Permitted: uint32(stay >> 32)},
-	}
-	if err := unix.Capset(&header, &data[0]); err != nil {
-		return 0, fmt.Errorf("capset: %w", err)
+	if err := lowerSets(s, s.Permitted&keep); err != nil {
+		return 0, err
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("no_new_privs: %w", err)
@@ -137,6 +128,28 @@ func raise(w Walls) (landlockVersion int, err error) {
 		return 0, nil
 	}
 	return landlock(true)
+}
+
+// lowerSets drops from the thread's sets, if anything has to be: the filter of an
+// agent that starts this program has no room for calls that change nothing.
+func lowerSets(s Status, stay Capabilities) error {
+	if s.Ambient != 0 {
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+			return fmt.Errorf("ambient set: %w", err)
+		}
+	}
+	if s.Permitted == stay && s.Effective == stay && s.Inheritable == 0 {
+		return nil
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := [2]unix.CapUserData{
+		{Effective: uint32(stay), Permitted: uint32(stay)},
+		{Effective: uint32(stay >> 32), Permitted: uint32(stay >> 32)},
+	}
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return fmt.Errorf("capset: %w", err)
+	}
+	return nil
 }
 
 // name gives the process its program's name again: the exec made it "exe".

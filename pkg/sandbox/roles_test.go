@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -112,7 +113,7 @@ func agentWorks() error {
 	var group sync.WaitGroup
 	results := make(chan error, 100)
 	for round := range 4 {
-		for _, do := range []func(string) error{writeDurably, serveAndFetch, compileOne, runTool, watch, killOne, busy, resolve} {
+		for _, do := range []func(string) error{writeDurably, serveAndFetch, compileOne, runTool, watch, killOne, startFetch, busy, resolve} {
 			group.Go(func() {
 				own := filepath.Join(dir, fmt.Sprintf("%d-%p", round, do))
 				results <- errors.Join(os.MkdirAll(own, 0o755), do(own))
@@ -203,6 +204,29 @@ func killOne(string) error {
 		return fmt.Errorf("sleeping ended with: %w", err)
 	}
 	return exec.CommandContext(context.Background(), "/bin/true").Run()
+}
+
+// startFetch starts the other process under this one's filter, as another user.
+func startFetch(string) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, strings.Repeat("x", 1<<20))
+	})}
+	go func() { _ = server.Serve(l) }()
+	cmd := exec.CommandContext(context.Background(), "/proc/self/exe")
+	cmd.Env = []string{role + "=fetch", "CONFINE_TEST_SERVER=" + l.Addr().String()}
+	cmd.Dir = "/"
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: Nobody, Gid: Nobody}}
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return errors.Join(err, server.Close())
 }
 
 // watch waits for a change as fsnotify does.
