@@ -106,7 +106,7 @@ func (c *Compiler) Compile(ctx context.Context, qualified bool, texts ...[]byte)
 		starts = append(starts, bytes.Count(all.Bytes(), []byte("\n")))
 		all.Write(text)
 	}
-	input, err := sealed(all.Bytes())
+	input, err := c.nameless(all.Bytes())
 	if err != nil {
 		return nil, err
 	}
@@ -122,21 +122,27 @@ func (c *Compiler) Compile(ctx context.Context, qualified bool, texts ...[]byte)
 	return made, err
 }
 
-// sealed is a file in memory that nobody can change any more.
-func sealed(text []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate("text.cil", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return nil, fmt.Errorf("memfd_create: %w", err)
+// nameless is a file that no folder has, and that goes when it is closed: the
+// compiler asks for its input's length, so that a pipe would not do. It stands
+// where semodule's files do, or where this process may write.
+func (c *Compiler) nameless(text []byte) (*os.File, error) {
+	var errs []error
+	for _, folder := range []string{filepath.Join("/", c.opts.HostRoot, "run"), os.TempDir()} {
+		f, err := os.OpenFile(folder, unix.O_TMPFILE|os.O_RDWR, 0o600)
+		if err == nil {
+			if err = errors.Join(write(f, text), f.Chmod(0o444)); err == nil { // others read it, by the descriptor
+				return f, nil
+			}
+			_ = f.Close()
+		}
+		errs = append(errs, err)
 	}
-	f := os.NewFile(uintptr(fd), "text.cil")
-	if _, err = f.Write(text); err == nil {
-		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
+	return nil, errors.Join(errs...)
+}
+
+func write(f *os.File, text []byte) error {
+	_, err := f.Write(text)
+	return err
 }
 
 // run starts the compiler and collects what it writes, within the bounds.
