@@ -120,8 +120,8 @@ func (s *scene) pushThreeKinds(repository string, denied []string) string {
 	var files []string
 	for _, f := range []struct{ name, text string }{
 		{lab.ProfileFile, string(seccomp)},
-		{"web.aa", "profile confine." + s.namespace + ".web flags=(attach_disconnected) {\n  file r /etc/**,\n}\n"},
-		{"web.cil", "(block confine_" + strings.ReplaceAll(s.namespace, "-", "_") + "_web\n  (blockinherit container)\n)\n"},
+		{"web.aa", "profile confine." + s.namespace + ".web flags=(attach_disconnected) {\n  /etc/** r,\n}\n"},
+		{"web.cil", "(block confine_" + strings.ReplaceAll(s.namespace, "-", "__") + "_web\n  (blockinherit container)\n)\n"},
 	} {
 		file := filepath.Join(dir, f.name)
 		s.must(os.WriteFile(file, []byte(f.text), 0o600))

@@ -19,6 +19,7 @@ import (
 	"github.com/confine-dev/confine/api/v1alpha1"
 	"github.com/confine-dev/confine/test/e2e/lab"
 	"github.com/confine-dev/confine/test/kube/cluster"
+	"github.com/confine-dev/confine/test/procfs"
 )
 
 // Who runs the agent's processes, by the chart's defaults.
@@ -57,10 +58,21 @@ func fetchIsKilled(s *scene) {
 	}
 	s.change("web", func(spec *v1alpha1.SecurityProfileSpec) { spec.Artifact = after })
 	s.ready("web", after, nodes)
+	s.tellMemory(1)
 	for n := 1; n <= nodes; n++ {
 		if now := s.process(n, agentRole); now != agents[n] {
 			s.t.Errorf("%s: the agent is process %d, and was %d: it did not outlive its fetch process", cluster.NodeName(n), now, agents[n])
 		}
+	}
+}
+
+// tellMemory says what the processes on node n took at most.
+func (s *scene) tellMemory(n int) {
+	s.t.Helper()
+	for _, does := range []role{agentRole, fetchRole} {
+		peak, err := procfs.Peak(s.process(n, does))
+		s.must(err)
+		s.t.Logf("the %s process took %.0f MiB at most", does, peak)
 	}
 }
 
