@@ -74,8 +74,11 @@ func evilAnswers() map[string]func(e evil) {
 		"huge size":        func(e evil) { e.answer(answer{Kind: answerBytes, Size: 1 << 62}); e.hang() },
 		"negative size":    func(e evil) { e.answer(answer{Kind: answerBytes, Size: -1}); e.hang() },
 		"most size":        func(e evil) { e.answer(answer{Kind: answerBytes, Size: artifact.MaxArtifactBytes}); e.hang() },
-		"half the bytes":   func(e evil) { e.answer(answer{Kind: answerBytes, Size: max(e.req.Size, 100)}); e.write(make([]byte, 7)) },
-		"no bytes":         func(e evil) { e.answer(answer{Kind: answerBytes}) },
+		"half the bytes": func(e evil) {
+			e.answer(answer{Kind: answerBytes, Size: max(e.req.Size, 100)})
+			e.write(make([]byte, 7))
+		},
+		"no bytes": func(e evil) { e.answer(answer{Kind: answerBytes}) },
 		"other bytes": func(e evil) {
 			n := max(e.req.Size, 100)
 			e.answer(answer{Kind: answerBytes, Size: n})
@@ -250,8 +253,18 @@ func beEvil(how, asked string) int {
 				h.handle(background())
 				return
 			}
-			if _, err := conn.Write([]byte{version}); err == nil {
-				evilAnswers()[how](evil{control: control, conn: conn, req: req, from: from})
+			if _, err := conn.Write([]byte{version}); err != nil {
+				return
+			}
+			if req.Ask == askSignatures {
+				if _, err := readHeader(in); err != nil { // "next"
+					return
+				}
+			}
+			e := evil{control: control, conn: conn, req: req, from: from}
+			evilAnswers()[how](e)
+			if how != "closed" && !strings.HasPrefix(how, "half") {
+				e.hang()
 			}
 		}()
 	}

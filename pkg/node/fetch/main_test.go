@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"log/slog"
@@ -263,4 +264,15 @@ func controls(t testing.TB) (parent, child *net.UnixConn) {
 	}
 	t.Cleanup(func() { _ = parent.Close(); _ = child.Close() })
 	return parent, child
+}
+
+// shutdownWrite ends what is written to one end of a pair.
+func shutdownWrite(f *os.File) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ended error
+	err = raw.Control(func(fd uintptr) { ended = syscall.Shutdown(int(fd), syscall.SHUT_WR) })
+	return errors.Join(err, ended)
 }

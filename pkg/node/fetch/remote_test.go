@@ -216,7 +216,6 @@ func TestStartRefuses(t *testing.T) {
 	}
 }
 
-
 func parse(t testing.TB, name string) reference.Repository {
 	t.Helper()
 	repo, err := reference.ParseRepository(name)

@@ -303,7 +303,9 @@ func (l *lines) write(line string) {
 		}
 		l.began, l.written, l.dropped = now, 0, 0
 	}
-	l.newest = line
+	if !strings.HasPrefix(line, "what to do:") { // the second line of an error
+		l.newest = line
+	}
 	if l.written++; l.written > maxLines {
 		l.dropped++
 		return
