@@ -80,7 +80,7 @@ type SELinuxConstraints struct {
 	AllowedBlocks []string `json:"allowedBlocks,omitempty"`
 
 	// allowedTemplates are blocks that may be inherited besides those that
-	// reach nothing of the host, or read it alone.
+	// reach no file and no service of the host.
 	//
 	// +kubebuilder:validation:MaxItems=512
 	// +kubebuilder:validation:items:MinLength=1

@@ -188,7 +188,7 @@ func admitted() map[string]string {
 		}
 		all["everything on "+target] = block(rules.String())
 	}
-	for _, name := range []string{"net_container", "restricted_net_container", "config_container"} {
+	for _, name := range []string{"net_container", "restricted_net_container"} {
 		all[name] = block("(blockinherit " + name + ")")
 	}
 	return all

@@ -16,9 +16,10 @@ const (
 // base_container.
 type template struct {
 	name string
-	// byDefault is set where the template admits nothing of the host that a
-	// rule of the profile itself could not, or reading alone. The others write
-	// to files of the host or speak to its services: a policy has to list them.
+	// byDefault is set where the template gives nothing but what every container
+	// has in container-selinux's own policy: its own network and terminal. The
+	// others reach files or services of the host, if only to read: a policy
+	// has to list them, as it has to list types.
 	byDefault bool
 	// reaches says what of the host comes with it, for reviewers.
 	reaches string
@@ -30,10 +31,10 @@ func templates() []template {
 		{"net_container", true, ""},
 		{"restricted_net_container", true, ""},
 		{"tty_container", true, ""},
-		{"log_container", true, "reads all logs of the host, those of auditd too"},
-		{"config_container", true, "reads all configuration files of the host"},
-		{"tmp_container", true, "reads all temporary files of the host"},
-		{"home_container", true, "reads users' home folders, with dac_override"},
+		{"log_container", false, "reads all logs of the host, those of auditd too"},
+		{"config_container", false, "reads all configuration files of the host"},
+		{"tmp_container", false, "reads all temporary files of the host"},
+		{"home_container", false, "reads users' home folders, with dac_override"},
 		{"log_rw_container", false, "writes to the host's logs"},
 		{"log_manage_container", false, "writes to and removes the host's logs"},
 		{"config_rw_container", false, "writes to all configuration files of the host"},

@@ -25,8 +25,12 @@ func udica() map[string]struct {
 		"by default":       {capabilities, ""},
 		"full network":     {"    (blockinherit net_container)\n" + capabilities, ""},
 		"a terminal":       {"    (blockinherit tty_container)\n" + capabilities, ""},
-		"reading logs":     {capabilities + "    (blockinherit log_container)\n", ""},
+		"reading logs":     {capabilities + "    (blockinherit log_container)\n", `{"allowedTemplates":["log_container"]}`},
 		"writing logs":     {capabilities + "    (blockinherit log_rw_container)\n", `{"allowedTemplates":["log_rw_container"]}`},
+		"reading settings": {"    (blockinherit config_container)\n" + capabilities, `{"allowedTemplates":["config_container"]}`},
+		"reading homes":    {"    (blockinherit home_container)\n" + capabilities, `{"allowedTemplates":["home_container"]}`},
+		// A template of udica that container-selinux does not ship.
+		"Kerberos":         {"    (blockinherit kerberos_container)\n" + capabilities, `{"allowedTemplates":["kerberos_container"]}`},
 		"libvirt":          {"    (blockinherit virt_container)\n" + capabilities, `{"allowedTemplates":["virt_container"]}`},
 		"X":                {"    (blockinherit x_container)\n" + capabilities, `{"allowedTemplates":["x_container"]}`},
 		"a port":           {"    (blockinherit restricted_net_container)\n" + capabilities + "    (allow process mysqld_port_t ( tcp_socket (  name_bind ))) \n", `{"allowedTypes":["mysqld_port_t"]}`},

@@ -97,6 +97,8 @@ spec:
   namespaces: [shop]
   threshold: 1
   allowedKinds: [seccomp, apparmor, selinux]
+  constraints:
+    selinux: {allowedTemplates: [config_container]}
   signers:
   - name: team
     key:

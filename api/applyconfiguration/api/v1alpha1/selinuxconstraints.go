@@ -16,7 +16,7 @@ type SELinuxConstraintsApplyConfiguration struct {
 	// they say, and cannot be allowed.
 	AllowedBlocks []string `json:"allowedBlocks,omitempty"`
 	// allowedTemplates are blocks that may be inherited besides those that
-	// reach nothing of the host, or read it alone.
+	// reach no file and no service of the host.
 	AllowedTemplates []string `json:"allowedTemplates,omitempty"`
 	// allowedTypes are targets of allow rules besides the profile's own. An
 	// attribute of the host's policy stands for every type in it.
