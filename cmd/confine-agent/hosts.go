@@ -19,6 +19,7 @@ import (
 	selinuxhost "github.com/confine-dev/confine/pkg/profile/selinux/host"
 	"github.com/confine-dev/confine/pkg/profile/selinux/host/containers"
 	"github.com/confine-dev/confine/pkg/reason"
+	"github.com/confine-dev/confine/pkg/sandbox"
 )
 
 // hostRow is one kind of profile that this agent can bring into force.
@@ -28,6 +29,9 @@ type hostRow struct {
 	// has none. What stands there is loaded again after a reboot without being
 	// judged, so nobody but the agent's own user may have written it.
 	state string
+	// capabilities are those it works with, beside an ordinary user's rights to
+	// the folders that are its own.
+	capabilities []sandbox.Capability
 	// open makes the host. state is the whole path of that folder.
 	open func(f flags, state string) (profile.Host, error)
 }
@@ -43,10 +47,10 @@ func hostRows() []hostRow {
 			}
 			return seccomphost.New(seccomphost.Options{Root: root})
 		}},
-		{kind: apparmor.Name, state: apparmor.Name, open: func(f flags, state string) (profile.Host, error) {
+		{kind: apparmor.Name, state: apparmor.Name, capabilities: append(compilers(), sandbox.CapMACAdmin), open: func(f flags, state string) (profile.Host, error) {
 			return apparmorhost.New(apparmorhost.Options{Root: state, HostRoot: f.hostRoot})
 		}},
-		{kind: selinux.Name, state: selinux.Name, open: func(f flags, state string) (profile.Host, error) {
+		{kind: selinux.Name, state: selinux.Name, capabilities: compilers(), open: func(f flags, state string) (profile.Host, error) {
 			h, err := selinuxhost.New(selinuxhost.Options{Root: state, HostRoot: f.hostRoot, Priority: f.selinuxPriority})
 			if err != nil {
 				return nil, err
@@ -54,6 +58,12 @@ func hostRows() []hostRow {
 			return containers.Guard(h, containers.Options{HostRoot: f.hostRoot, Pods: f.nodeName != ""}), nil
 		}},
 	}
+}
+
+// compilers are the capabilities to run the host's compiler in the host's root,
+// as a user that has nothing, and to end it.
+func compilers() []sandbox.Capability {
+	return []sandbox.Capability{sandbox.CapKill, sandbox.CapSetgid, sandbox.CapSetuid, sandbox.CapSysChroot}
 }
 
 // kindWords are the kinds that --kinds knows.

@@ -13,9 +13,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/confine-dev/confine/pkg/node/agent"
+	"github.com/confine-dev/confine/pkg/node/fetch"
 	"github.com/confine-dev/confine/pkg/node/status"
 	"github.com/confine-dev/confine/pkg/profile/seccomp"
 	"github.com/confine-dev/confine/pkg/reason"
+	"github.com/confine-dev/confine/pkg/sandbox"
 	"github.com/confine-dev/confine/pkg/version"
 )
 
@@ -38,6 +40,10 @@ type process struct {
 	out, err  io.Writer
 	lookupEnv func(string) (string, bool)
 	pid       int
+	// confine takes from the process all that it has no use for, before it has
+	// done anything. It may execute the program anew. nil takes nothing, for
+	// tests that share their process.
+	confine func(keep []sandbox.Capability) error
 }
 
 // flags are the command line.
@@ -49,6 +55,8 @@ type flags struct {
 	kinds                               []string
 	hostRoot                            string
 	selinuxPriority                     int
+	fetchSocket                         string
+	fetchUID                            int
 	removalDelay, resync                time.Duration
 	once                                bool
 	logFormat                           string
@@ -102,6 +110,9 @@ and reported as not supported. seccomp needs no privilege. AppArmor and SELinux
 profiles are loaded into the kernel, which needs root; in a container it also
 needs the host's root at --host-root.
 
+It never speaks to a registry itself: a child process does, without privileges,
+which holds the credentials. Of its own privileges it keeps what the kinds need.
+
 With --node-name (or NODE_NAME in the environment) it follows the ProfileNode of
 that name and the cluster's TrustPolicies, and reports into the ProfileNode.
 
@@ -137,8 +148,10 @@ not everything is installed as wanted; 2 the command line is wrong.`,
 	fs.StringSliceVar(&f.kinds, "kinds", []string{seccomp.Name}, "kinds of profile to install: some of "+strings.Join(kindWords(), ","))
 	fs.StringVar(&f.hostRoot, "host-root", "", "the host's root folder as this process sees it, for kinds that work in the host (default: its own)")
 	fs.IntVar(&f.selinuxPriority, "selinux-priority", selinuxPriority, "priority of Confine's modules in the SELinux policy store, 1 to 999")
-	fs.StringVar(&f.dockerConfig, "docker-config", "", "docker config file with registry credentials")
-	fs.StringVar(&f.caFile, "ca-file", "", "PEM file of certificate authorities accepted beside the system's")
+	fs.StringVar(&f.dockerConfig, "docker-config", "", "docker config file with registry credentials, handed to the fetch child")
+	fs.StringVar(&f.caFile, "ca-file", "", "PEM file of certificate authorities accepted beside the system's, handed to the fetch child")
+	fs.StringVar(&f.fetchSocket, "fetch-socket", "", "socket to listen on for a fetch child that is started by somebody else (default: start one)")
+	fs.IntVar(&f.fetchUID, "fetch-uid", fetch.DefaultUID, "user of the fetch child; where this is not root, one that it starts has its own user")
 	fs.DurationVar(&f.removalDelay, "removal-delay", agent.DefaultRemovalDelay, "how long what no manifest wants stays installed")
 	fs.DurationVar(&f.resync, "resync", agent.DefaultResync, "how often everything is compared although nothing changed")
 	fs.BoolVar(&f.once, "once", false, "converge once and exit")
@@ -166,6 +179,10 @@ func (f *flags) choose(p process) error {
 		return errors.New("--once is for folders: in a cluster there is always more to come")
 	case f.hostRoot != "" && !filepath.IsAbs(f.hostRoot):
 		return errors.New("--host-root is no absolute path")
+	case f.fetchUID <= 0:
+		return fmt.Errorf("--fetch-uid %d: the fetch child needs an ordinary user of its own", f.fetchUID)
+	case f.fetchSocket != "" && f.dockerConfig+f.caFile != "":
+		return errors.New("with --fetch-socket, --docker-config and --ca-file are the fetch child's: give them to confine-agent fetch")
 	case f.selinuxPriority < 1 || f.selinuxPriority > maxPriority:
 		return fmt.Errorf("--selinux-priority %d: only 1 to %d are priorities", f.selinuxPriority, maxPriority)
 	}

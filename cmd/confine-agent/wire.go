@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -14,9 +15,9 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/confine-dev/confine/pkg/artifact"
-	"github.com/confine-dev/confine/pkg/artifact/registry"
 	"github.com/confine-dev/confine/pkg/node/agent"
 	"github.com/confine-dev/confine/pkg/node/cluster"
+	"github.com/confine-dev/confine/pkg/node/fetch"
 	"github.com/confine-dev/confine/pkg/node/safedir"
 	"github.com/confine-dev/confine/pkg/node/sdnotify"
 	"github.com/confine-dev/confine/pkg/node/status"
@@ -37,12 +38,27 @@ func (f flags) work(ctx context.Context, p process, log *slog.Logger) error {
 		return reason.New(reason.InstallFailed, "flags", "--removal-delay %v or --resync %v makes no sense", f.removalDelay, f.resync).
 			WithAdvice("give a --removal-delay of at least 0s and a --resync above it")
 	}
+	if p.confine != nil {
+		if err := p.confine(f.capabilities()); err != nil {
+			return err
+		}
+	}
 	debug.SetMemoryLimit(memoryLimit)
 	debug.SetGCPercent(gcPercent)
 	opts, err := f.options(log)
 	if err != nil {
 		return err
 	}
+	remote, err := f.fetchChild(ctx, log)
+	if err != nil {
+		return err
+	}
+	opts.Remote = remote
+	return errors.Join(f.run(ctx, p, opts), remote.Close())
+}
+
+// run lets the agent do what the flags say.
+func (f flags) run(ctx context.Context, p process, opts agent.Options) error {
 	puller := artifact.NewPuller(artifact.PullerOptions{Kinds: kinds.All(compile.Resolver())})
 	if f.nodeName != "" {
 		return f.follow(ctx, p, opts, puller)
@@ -52,7 +68,7 @@ func (f flags) work(ctx context.Context, p process, log *slog.Logger) error {
 	}
 	opts.Source = agent.Folders{Manifests: f.manifests, TrustDir: f.trust, Puller: puller}
 	if !f.once {
-		opts.Changes = agent.Watch(ctx, log, f.manifests, f.trust)
+		opts.Changes = agent.Watch(ctx, opts.Log, f.manifests, f.trust)
 		return f.serve(ctx, p, opts, func() bool { return true })
 	}
 	a, err := agent.New(opts)
@@ -65,12 +81,6 @@ func (f flags) work(ctx context.Context, p process, log *slog.Logger) error {
 
 // options are those that folders and a cluster have in common.
 func (f flags) options(log *slog.Logger) (agent.Options, error) {
-	remote, err := registry.New(registry.Options{
-		DockerConfig: f.dockerConfig, CAFile: f.caFile, UserAgent: userAgent(), Log: log,
-	})
-	if err != nil {
-		return agent.Options{}, err
-	}
 	hosts, err := f.hosts()
 	if err != nil {
 		return agent.Options{}, err
@@ -80,9 +90,29 @@ func (f flags) options(log *slog.Logger) (agent.Options, error) {
 		delay = -1 // zero means the default there
 	}
 	return agent.Options{
-		Root: f.root, Hosts: hosts, Remote: remote,
+		Root: f.root, Hosts: hosts,
 		RemovalDelay: delay, Resync: f.resync, Log: log,
 	}, nil
+}
+
+// fetchChild starts what speaks to registries, or waits for it to connect. What
+// it needs is opened once, so that a wrong path is said at once; it is not read.
+func (f flags) fetchChild(ctx context.Context, log *slog.Logger) (*fetch.Remote, error) {
+	for flag, path := range map[string]string{"--docker-config": f.dockerConfig, "--ca-file": f.caFile} {
+		if path == "" {
+			continue
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, reason.New(reason.InstallFailed, flag, "%w", err).WithAdvice("name a file that the agent's user can read")
+		}
+		if err := file.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return fetch.Start(ctx, fetch.Options{
+		Socket: f.fetchSocket, UID: f.fetchUID, DockerConfig: f.dockerConfig, CAFile: f.caFile, Log: log,
+	})
 }
 
 func userAgent() string { return "confine-agent/" + version.String() }
