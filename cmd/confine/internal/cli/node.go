@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"path/filepath"
@@ -24,33 +25,40 @@ func (a *app) nodeCommand() *cobra.Command {
 
 func (a *app) purgeCommand() *cobra.Command {
 	var o outputFlag
-	var root, kubelet string
+	var root, kubelet, hostRoot string
+	var priority int
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "purge",
 		Short: "Remove from this machine what Confine installed, after it was uninstalled",
-		Long: `Purge removes what Confine installed on this machine, and nothing else: its
-folder "confine" in the kubelet's seccomp folder, and the agent's state. Without
---yes it only lists that. What does not look like Confine's own work stays, and
-is listed too. It refuses while an agent runs here, and follows no link.
+		Long: `Purge removes what Confine installed on this machine, and nothing else: the
+AppArmor profiles and SELinux modules it loaded, its folder "confine" in the
+kubelet's seccomp folder, and the agent's state. Without --yes it only lists that.
+What does not look like Confine's own work stays, and is listed too. So does an
+AppArmor profile or SELinux module that confines a process: end the process, and
+run it again. It refuses while an agent runs here, and follows no link.
 
-Run it as root, or as the agent's user.`,
+Run it as root. Where only seccomp profiles were installed, the agent's user may, too.`,
 		Example: `  confine node purge
   confine node purge --yes
   confine node purge --kubelet-root /var/lib/k0s/kubelet --yes`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return err
 			}
 			if root == "" || kubelet == "" {
 				return usagef("--root and --kubelet-root name folders")
 			}
-			return a.purge(purge.Options{Root: root, SeccompRoots: []string{filepath.Join(kubelet, "seccomp")}}, yes, o)
+			return a.purge(cmd.Context(), purge.Options{
+				Root: root, SeccompRoots: []string{filepath.Join(kubelet, "seccomp")}, HostRoot: hostRoot, SELinuxPriority: priority,
+			}, yes, o)
 		},
 	}
 	cmd.Flags().StringVar(&root, "root", "/var/lib/confine", "the agent's state folder, its --root")
 	cmd.Flags().StringVar(&kubelet, "kubelet-root", "/var/lib/kubelet", "the kubelet's folder, its --root-dir")
+	cmd.Flags().StringVar(&hostRoot, "host-root", "", "the host's root folder, where this runs in a container (default: its own)")
+	cmd.Flags().IntVar(&priority, "selinux-priority", 0, "the agent's --selinux-priority, where it had one")
 	cmd.Flags().BoolVar(&yes, "yes", false, "remove it, rather than list it")
 	o.add(cmd)
 	return cmd
@@ -62,12 +70,12 @@ type purged struct {
 	*purge.Plan
 }
 
-func (a *app) purge(options purge.Options, yes bool, o outputFlag) error {
+func (a *app) purge(ctx context.Context, options purge.Options, yes bool, o outputFlag) error {
 	work := purge.Survey
 	if yes {
 		work = purge.Run
 	}
-	plan, err := work(options)
+	plan, err := work(ctx, options)
 	if errors.Is(err, fs.ErrPermission) {
 		return &fleet.Refusal{What: err.Error(), Advice: "run it as root, or as the user that the agent runs as"}
 	}

@@ -6,6 +6,7 @@ package purge
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +24,20 @@ type Options struct {
 	// SeccompRoots are the folders that hold a folder "confine", such as the
 	// kubelet's seccomp folder. <Root>/seccomp is always looked at.
 	SeccompRoots []string
+	// HostRoot is the host's root folder as this process sees it; empty for its
+	// own. SELinuxPriority is that of the agent's modules; zero for the default.
+	HostRoot        string
+	SELinuxPriority int
+
+	// loaded are the kinds that a kernel holds; nil for those of this system.
+	loaded []loadedKind
+}
+
+func (o Options) kinds() []loadedKind {
+	if o.loaded != nil {
+		return o.loaded
+	}
+	return loadedKinds()
 }
 
 // Entry is one thing on the disk.
@@ -45,7 +60,9 @@ type Plan struct {
 	// runs could not be told.
 	NoState bool `json:"noState,omitempty"`
 
-	trees []*tree
+	trees  []*tree
+	loaded []*owned
+	kept   []string // folders of kinds that stay as they are
 }
 
 // tree is what is removed below one folder.
@@ -77,27 +94,32 @@ func (e *BusyError) WhatToDo() string {
 
 // Survey finds out what would be removed. It changes nothing. A running agent is
 // a *BusyError.
-func Survey(o Options) (*Plan, error) {
+func Survey(ctx context.Context, o Options) (*Plan, error) {
 	plan := &Plan{Remove: []Entry{}}
 	unlock, err := lock(o.Root, false)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	return plan, survey(plan, o)
+	return plan, survey(ctx, plan, o)
 }
 
 // Run surveys and removes while it holds the agent's lock, so that no agent
 // starts meanwhile. It returns what was removed, also where some of it failed.
-func Run(o Options) (*Plan, error) {
+// What a process is confined by stays in the kernel, and is in Plan.Keep.
+func Run(ctx context.Context, o Options) (*Plan, error) {
 	plan := &Plan{Remove: []Entry{}}
 	unlock, err := lock(o.Root, true)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := survey(plan, o); err != nil {
+	if err := plan.kernels(ctx, o); err != nil {
 		return nil, err
+	}
+	plan.unload(ctx, o.Root)
+	if err := plan.files(o); err != nil {
+		return plan, err
 	}
 	// The state goes last: as long as something is left, it says what.
 	for _, t := range plan.trees {
@@ -130,16 +152,24 @@ func (p *Plan) removeRoot(root string) error {
 // left reports whether a folder was not removed because something is in it.
 func left(err error) bool { return errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) }
 
-func survey(plan *Plan, o Options) error {
+func survey(ctx context.Context, plan *Plan, o Options) error {
+	if err := plan.kernels(ctx, o); err != nil {
+		return err
+	}
+	return plan.files(o)
+}
+
+// files plans what stands on the disk.
+func (p *Plan) files(o Options) error {
 	for _, base := range slices.Compact(append(slices.Clone(o.SeccompRoots), filepath.Join(o.Root, seccompDir))) {
-		if err := plan.seccomp(base); err != nil {
+		if err := p.seccomp(base); err != nil {
 			return err
 		}
 	}
 	if _, err := os.Lstat(o.Root); errors.Is(err, fs.ErrNotExist) {
-		plan.NoState = true
+		p.NoState = true
 	}
-	return plan.state(o.Root)
+	return p.state(o)
 }
 
 // lock takes the agent's lock as an agent does. Where nothing is to be changed

@@ -1,6 +1,7 @@
 package purge
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -126,7 +127,7 @@ func TestPurgeRemovesWhatConfineInstalled(t *testing.T) {
 	if !strings.Contains(strings.Join(before, "\n"), "state/journal.json") || !strings.Contains(strings.Join(before, "\n"), "state/status.json") {
 		t.Fatalf("the agent kept no state:\n%s", strings.Join(before, "\n"))
 	}
-	listed, err := Survey(s.options)
+	listed, err := Survey(t.Context(), s.options)
 	s.must(err)
 	if diff := cmp.Diff(before, s.tree()); diff != "" {
 		t.Errorf("a survey changed something:\n%s", diff)
@@ -134,7 +135,7 @@ func TestPurgeRemovesWhatConfineInstalled(t *testing.T) {
 	if listed.NoState || listed.Profiles != 2 || len(listed.Keep) != 0 {
 		t.Errorf("%d profiles, kept %v", listed.Profiles, listed.Keep)
 	}
-	done, err := Run(s.options)
+	done, err := Run(t.Context(), s.options)
 	s.must(err)
 	if diff := cmp.Diff(listed.Remove, done.Remove); diff != "" {
 		t.Errorf("other things were removed than listed:\n%s", diff)
@@ -142,7 +143,7 @@ func TestPurgeRemovesWhatConfineInstalled(t *testing.T) {
 	if diff := cmp.Diff(others(), s.tree()); diff != "" {
 		t.Error(diff)
 	}
-	again, err := Run(s.options)
+	again, err := Run(t.Context(), s.options)
 	s.must(err)
 	if len(again.Remove) != 0 {
 		t.Errorf("a second time it removed %v", again.Remove)
@@ -159,7 +160,7 @@ func TestPurgeOfAStandaloneRoot(t *testing.T) {
 		s.must(o.Err)
 	}
 	s.stop()
-	plan, err := Run(s.options)
+	plan, err := Run(t.Context(), s.options)
 	s.must(err)
 	if plan.Profiles != 3 || len(plan.Keep) != 0 {
 		t.Errorf("%d profiles, kept %v", plan.Profiles, plan.Keep)
@@ -172,9 +173,9 @@ func TestPurgeOfAStandaloneRoot(t *testing.T) {
 func TestPurgeRefusesWhileAnAgentRuns(t *testing.T) {
 	s := newSite(t)
 	before := s.tree()
-	for name, work := range map[string]func(Options) (*Plan, error){"survey": Survey, "run": Run} {
+	for name, work := range map[string]func(context.Context, Options) (*Plan, error){"survey": Survey, "run": Run} {
 		var busy *BusyError
-		if _, err := work(s.options); !errors.As(err, &busy) || busy.WhatToDo() == "" {
+		if _, err := work(t.Context(), s.options); !errors.As(err, &busy) || busy.WhatToDo() == "" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -182,7 +183,7 @@ func TestPurgeRefusesWhileAnAgentRuns(t *testing.T) {
 		t.Errorf("something was removed under a running agent:\n%s", diff)
 	}
 	s.stop()
-	_, err := Run(s.options)
+	_, err := Run(t.Context(), s.options)
 	s.must(err)
 }
 
@@ -215,7 +216,7 @@ func TestPurgeKeepsWhatIsNotItsOwn(t *testing.T) {
 			s := newSite(t)
 			s.stop()
 			tc.prepare(s)
-			plan, err := Run(s.options)
+			plan, err := Run(t.Context(), s.options)
 			s.must(err)
 			if len(plan.Keep) != 1 || plan.Keep[0].Path != filepath.Join(s.dir, tc.kept) || plan.Keep[0].What == "" {
 				t.Errorf("kept %v, want %s", plan.Keep, tc.kept)
@@ -246,7 +247,7 @@ func TestPurgeFollowsNoLink(t *testing.T) {
 	// Links below what is removed whole: they go, what they lead to stays.
 	s.link(s.victim, filepath.Join(s.confine, ".artifacts", s.first, "out"))
 	s.link(s.victim, filepath.Join(s.root, "store", "out"))
-	_, err := Run(s.options)
+	_, err := Run(t.Context(), s.options)
 	s.must(err)
 	if diff := cmp.Diff(others(), s.tree()); diff != "" {
 		t.Error(diff)
@@ -259,7 +260,7 @@ func TestPurgeThroughALinkedConfineFolder(t *testing.T) {
 	moved := filepath.Join(s.victim, "confine")
 	s.must(os.Rename(s.confine, moved))
 	s.link(moved, s.confine)
-	plan, err := Run(s.options)
+	plan, err := Run(t.Context(), s.options)
 	s.must(err)
 	if len(plan.Keep) != 1 || plan.Keep[0].Path != s.confine || plan.Profiles != 0 {
 		t.Errorf("kept %v, %d profiles", plan.Keep, plan.Profiles)
@@ -295,7 +296,7 @@ func TestALockThatNoAgentMade(t *testing.T) {
 	s.must(os.Remove(lock))
 	s.link(filepath.Join(s.victim, "precious"), lock)
 	before := s.tree()
-	if _, err := Run(s.options); err == nil {
+	if _, err := Run(t.Context(), s.options); err == nil {
 		t.Error("it was taken for an agent's lock")
 	}
 	if diff := cmp.Diff(before, s.tree()); diff != "" {
@@ -306,8 +307,8 @@ func TestALockThatNoAgentMade(t *testing.T) {
 func TestNothingInstalled(t *testing.T) {
 	dir := t.TempDir()
 	o := Options{Root: filepath.Join(dir, "state"), SeccompRoots: []string{filepath.Join(dir, "seccomp")}}
-	for name, work := range map[string]func(Options) (*Plan, error){"survey": Survey, "run": Run} {
-		plan, err := work(o)
+	for name, work := range map[string]func(context.Context, Options) (*Plan, error){"survey": Survey, "run": Run} {
+		plan, err := work(t.Context(), o)
 		if err != nil || len(plan.Remove)+len(plan.Keep) != 0 || !plan.NoState {
 			t.Errorf("%s: %v, %v", name, plan, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -157,7 +158,8 @@ func (p *Plan) artifacts(t *tree, root *os.Root) error {
 }
 
 // state plans what the agent kept below its root, the lock last.
-func (p *Plan) state(root string) error {
+func (p *Plan) state(o Options) error {
+	root := o.Root
 	dir, err := os.OpenRoot(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -172,6 +174,15 @@ func (p *Plan) state(root string) error {
 	}
 	t := &tree{base: root}
 	for _, e := range entries {
+		if contains(p.kept, e.Name()) {
+			continue
+		}
+		if i := slices.IndexFunc(o.kinds(), func(k loadedKind) bool { return k.folder == e.Name() }); i >= 0 && e.IsDir() {
+			if err := p.folder(t, dir, o.kinds()[i]); err != nil {
+				return err
+			}
+			continue
+		}
 		switch {
 		case e.Name() == seccompDir && e.IsDir():
 			p.takeEmpty(t, seccompDir) // what is in it was planned before
@@ -216,10 +227,5 @@ func isTemp(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), tempPrefix)
 func isLabel(name string) bool { return len(validation.IsDNS1123Label(name)) == 0 }
 
 func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(names, name)
 }

@@ -41,7 +41,7 @@ func TestPurgeAsTheAgentsUser(t *testing.T) {
 			t.Cleanup(func() { s.must(os.Chmod(dir, 0o755)) })
 		}
 	}
-	plan, err := Run(s.options)
+	plan, err := Run(t.Context(), s.options)
 	s.must(err)
 	kept := []Entry{{Path: s.confine, What: onlyRoot}, {Path: s.root, What: onlyRoot}}
 	if diff := cmp.Diff(kept, plan.Keep); diff != "" {
