@@ -21,10 +21,13 @@ func (f Filter) calls() (calls []call, absent []uintptr, err error) {
 	// take clone(2) instead.
 	absent = []uintptr{unix.SYS_CLONE3}
 	switch f {
-	case Compiler:
+	case Compiler, Converter:
 		calls = slices.Concat(calls, always(becoming()), openOnly(unix.O_RDONLY), starting(), signalSelf(int(unix.SIGURG)))
 		// As with clone3: the flags cannot be seen.
 		absent = append(absent, unix.SYS_OPENAT2)
+		if f == Converter { // as fopen(3) does for "w" and "w+"
+			calls = slices.Concat(calls, openOnly(unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC), openOnly(unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC))
+		}
 	case Tool:
 		calls = slices.Concat(calls, always(becoming(), writing(), writingHere(), forkingHere(), exchanging()), forking(), signalSelf(int(unix.SIGURG)),
 			sockets(unix.AF_UNIX, unix.SOCK_STREAM, unix.SOCK_DGRAM), netlink(unix.NETLINK_AUDIT, unix.NETLINK_SELINUX))

@@ -64,7 +64,7 @@ func dangerous() map[string]uintptr {
 }
 
 func TestNoFilterAllows(t *testing.T) {
-	for _, f := range []Filter{Compiler, Tool, Agent, Fetch} {
+	for _, f := range []Filter{Compiler, Tool, Agent, Fetch, Converter} {
 		m := newMachine(t, f)
 		for name, number := range dangerous() {
 			for range 20 {
@@ -152,7 +152,7 @@ func TestFilters(t *testing.T) {
 // TestOtherEntrances holds that numbers are taken for those of this
 // architecture only where they are.
 func TestOtherEntrances(t *testing.T) {
-	for _, f := range []Filter{Compiler, Tool, Agent, Fetch} {
+	for _, f := range []Filter{Compiler, Tool, Agent, Fetch, Converter} {
 		m := newMachine(t, f)
 		for what, test := range map[string]struct {
 			arch   uint32

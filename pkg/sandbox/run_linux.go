@@ -27,7 +27,7 @@ import (
 // thread ended (Pdeathsig).
 func Run(ctx context.Context, p Program) error {
 	p = p.withDefaults()
-	if p.Filter != Compiler && p.Filter != Tool {
+	if !p.Filter.compiles() && p.Filter != Tool {
 		return fmt.Errorf("a program cannot be started under the filter %s", p.Filter)
 	}
 	if !filepath.IsAbs(p.Path) {
@@ -89,7 +89,7 @@ func (p Program) wall() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
-	if p.Filter == Compiler {
+	if p.Filter.compiles() {
 		if _, err := landlock(false); err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func (p Program) command(ctx context.Context) (*exec.Cmd, func(), error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.Stdin, p.Stdout, p.Stderr
 	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: p.Root}
-	if p.Filter == Compiler && os.Geteuid() == 0 {
+	if p.Filter.compiles() && os.Geteuid() == 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: Nobody, Gid: Nobody}
 	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -148,7 +148,7 @@ func (p Program) command(ctx context.Context) (*exec.Cmd, func(), error) {
 func (p Program) limits() string {
 	seconds := (p.CPU + time.Second - 1) / time.Second
 	steps := []string{"ulimit -c 0", fmt.Sprintf("ulimit -v %d", p.Memory>>10), fmt.Sprintf("ulimit -t %d", seconds), fmt.Sprintf("ulimit -n %d", p.Files)}
-	if p.Filter == Compiler {
+	if p.Filter.compiles() {
 		steps = append(steps, "ulimit -f 0", "{ ulimit -u 0 2>&- || ulimit -p 0; }")
 	}
 	return strings.Join(append(steps, `exec "$@"`), " && ")

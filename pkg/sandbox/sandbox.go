@@ -108,11 +108,20 @@ const (
 	// Fetch is the agent's child that talks to registries: it starts nothing,
 	// opens no file for writing and signals nobody.
 	Fetch
+	// Converter is a compiler that knows no way to print what it makes, and is
+	// given /proc/self/fd/1 as its output: a Compiler that may open files for writing
+	// as well. It can put nothing into them, since the size of its files is bounded to
+	// nothing, and where the kernel has Landlock only pipes and the like can be opened
+	// so. The pipe has to be one that others may open, by its mode.
+	Converter
 )
+
+// compiles reports the filters of programs that write no files.
+func (f Filter) compiles() bool { return f == Compiler || f == Converter }
 
 // String is the filter's name, for messages.
 func (f Filter) String() string {
-	names := []string{"compiler", "tool", "agent", "fetch"}
+	names := []string{"compiler", "tool", "agent", "fetch", "converter"}
 	if f < 0 || int(f) >= len(names) {
 		return fmt.Sprintf("filter %d", int(f))
 	}
@@ -129,9 +138,10 @@ const (
 )
 
 // Nobody is the user and group of compilers where this process is root. It is
-// not the nobody that others use, too: no process and no file is this user's. systemd
-// leaves 65520 to 65533 unused, https://systemd.io/UIDS-GIDS/.
-const Nobody = 65527
+// not the nobody that others use too: no process and no file is this user's, nor is it
+// the agent's or its fetch child's. systemd leaves 65520 to 65533 unused,
+// https://systemd.io/UIDS-GIDS/.
+const Nobody = 65525
 
 // Program is a foreign program and what it may take. Only Path is required.
 type Program struct {
@@ -151,7 +161,7 @@ type Program struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 
-	// Filter is Compiler or Tool. A compiler runs as the user Nobody where this
+	// Filter is Compiler, Converter or Tool. A compiler runs as the user Nobody where this
 	// process is root, a tool as this process's user.
 	Filter Filter
 	// Memory bounds the address space, in bytes, of each process; zero means 512 MiB, and 2
