@@ -17,12 +17,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/confine-dev/confine/pkg/profile/selinux/internal/policydb"
+	"github.com/confine-dev/confine/pkg/sandbox"
 )
 
 const (
@@ -65,10 +65,15 @@ type Options struct {
 	HostRoot string
 	// Time bounds one run; zero means 30 seconds.
 	Time time.Duration
+	// Memory bounds what one run may have, in bytes; zero means 512 MiB.
+	Memory uint64
 }
 
 // Compiler is the host's compiler.
-type Compiler struct{ opts Options }
+type Compiler struct {
+	opts    Options
+	program string // within the root
+}
 
 // New returns the compiler of the host. It touches nothing yet.
 func New(opts Options) *Compiler {
@@ -78,7 +83,7 @@ func New(opts Options) *Compiler {
 	if opts.HostRoot == "/" {
 		opts.HostRoot = ""
 	}
-	return &Compiler{opts}
+	return &Compiler{opts: opts}
 }
 
 // Supported returns exec.ErrNotFound where the host has no secilc.
@@ -168,18 +173,16 @@ func (c *Compiler) run(ctx context.Context, name string, args []string, input *o
 		_ = out.Close() // so that a child that writes more is ended
 		done <- result{policy, err}
 	}()
-	said := &limited{}
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = []string{"PATH=" + folders, "LC_ALL=C"}
-	cmd.Dir = "/"
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, in, said
-	cmd.WaitDelay = time.Second
-	err = c.confined(ctx, cmd)
+	said := &sandbox.Output{Max: maxLog}
+	err = sandbox.Run(ctx, sandbox.Program{
+		Path: name, Args: args, Env: []string{"PATH=" + folders, "LC_ALL=C"}, Root: c.opts.HostRoot,
+		Stdin: input, Stdout: in, Stderr: said, Filter: sandbox.Converter, Memory: c.opts.Memory, CPU: c.opts.Time,
+	})
 	_ = in.Close()
 	got := <-done
 	switch {
 	case err != nil:
-		return nil, explain(ctx, err, said.kept)
+		return nil, explain(ctx, err, said.Bytes())
 	case got.err != nil:
 		return nil, got.err
 	case len(got.policy) > maxPolicy:
@@ -204,7 +207,15 @@ func explain(ctx context.Context, err error, log []byte) error {
 	return refusal(log, err)
 }
 
+// find returns the compiler's path within the root. It is started through the
+// root's shell, which hosts without a shell lack: they have no compiler then.
 func (c *Compiler) find() (string, error) {
+	if c.program != "" {
+		return c.program, nil
+	}
+	if _, err := os.Stat(c.opts.HostRoot + "/bin/sh"); err != nil {
+		return "", fmt.Errorf("/bin/sh: %w", exec.ErrNotFound)
+	}
 	for folder := range strings.SplitSeq(folders, ":") {
 		name := filepath.Join(folder, program)
 		if info, err := os.Stat(c.opts.HostRoot + name); err == nil && info.Mode().IsRegular() {
@@ -245,22 +256,4 @@ func (e *Error) Line(text int) int {
 // and "at FILE:LINE".
 func place() *regexp.Regexp {
 	return regexp.MustCompile(` at (?:line ([0-9]+) of )?` + standardInput + `(?::([0-9]+))?`)
-}
-
-// limited keeps the first bytes and swallows the others.
-type limited struct{ kept []byte }
-
-func (l *limited) Write(data []byte) (int, error) {
-	l.kept = append(l.kept, data[:min(len(data), maxLog-len(l.kept))]...)
-	return len(data), nil
-}
-
-// confined runs the child as nobody.
-func (c *Compiler) confined(_ context.Context, cmd *exec.Cmd) error {
-	const nobody = 65534
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.opts.HostRoot}
-	if os.Geteuid() == 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
-	}
-	return cmd.Run()
 }

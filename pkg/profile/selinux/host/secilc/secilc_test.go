@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/confine-dev/confine/pkg/profile/selinux"
 	"github.com/confine-dev/confine/pkg/profile/selinux/host/secilc"
 	"github.com/confine-dev/confine/pkg/profile/selinux/internal/policydb"
+	"github.com/confine-dev/confine/pkg/sandbox"
 )
 
 // real is the machine's compiler; hosts may be without it. Under CI=true that is
@@ -118,4 +121,76 @@ func TestEnded(t *testing.T) {
 	if _, err := c.Compile(ctx, false, base(t)); !errors.Is(err, context.Canceled) || errors.Is(err, secilc.ErrLimit) {
 		t.Errorf("cancelled: %v", err)
 	}
+}
+
+// TestWhatItMayTake puts programs into the compiler's place that want more than
+// there is for them.
+func TestWhatItMayTake(t *testing.T) {
+	for name, tc := range map[string]struct {
+		script string
+		limit  bool
+	}{
+		"forever":        {"while :; do :; done", true},
+		"asleep":         {"read -r x < /proc/self/fd/1", true},
+		"endless policy": {"while :; do printf %65536s x; done", true},
+		"endless log":    {"while :; do printf %65536s x >&2; done", true},
+		"its own end":    {"kill -9 $$", false},
+		"a file":         {"echo x > /tmp/made-by-the-compiler; exit 1", false},
+		"a program":      {"/bin/true && exit 0; exit 1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := secilc.WithProgram(secilc.New(secilc.Options{Time: 3 * time.Second}), script(t, tc.script))
+			made, err := c.Compile(t.Context(), false, base(t))
+			if err == nil || len(made) > 0 {
+				t.Fatalf("it made %d bytes", len(made))
+			}
+			if errors.Is(err, secilc.ErrLimit) != tc.limit {
+				t.Errorf("got %v", err)
+			}
+			// Without Landlock it can make one, and put nothing into it.
+			if info, err := os.Stat("/tmp/made-by-the-compiler"); err == nil {
+				if info.Size() > 0 {
+					t.Error("it wrote a file")
+				}
+				_ = os.Remove("/tmp/made-by-the-compiler")
+			}
+		})
+	}
+}
+
+// TestItIsNobody holds what the child is: another user where this one is root, with no
+// capability, no new privileges, a filter, no environment and no other file.
+func TestItIsNobody(t *testing.T) {
+	c := secilc.WithProgram(secilc.New(secilc.Options{}), script(t, "while read -r line; do echo \"$line\"; done < /proc/self/status; echo PATH=$PATH HOME=$HOME; echo /proc/self/fd/*"))
+	made, err := c.Compile(t.Context(), false, base(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := strings.Join(strings.Fields(string(made)), " ")
+	want := []string{"NoNewPrivs: 1", "Seccomp: 2", "HOME= ", "CapEff: 0000000000000000", "CapPrm: 0000000000000000"}
+	if os.Geteuid() == 0 {
+		id := strconv.Itoa(sandbox.Nobody)
+		want = append(want, "Uid: "+id+" "+id+" "+id, "Groups: NStgid")
+	}
+	for _, w := range want {
+		if !strings.Contains(said, w) {
+			t.Errorf("no %q in %s", w, said)
+		}
+	}
+}
+
+// script is a program that everybody may run.
+func script(t *testing.T, text string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "confine-secilc-") //nolint:usetesting // the folders above t.TempDir are closed to other users
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	name := filepath.Join(dir, "secilc")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(name, []byte("#!/bin/sh\n"+text+"\n"), 0o755)); err != nil { //nolint:gosec // others run it
+		t.Fatal(err)
+	}
+	return name
 }
