@@ -29,6 +29,7 @@ import (
 	"github.com/confine-dev/confine/pkg/profile/selinux/host/secilc"
 	"github.com/confine-dev/confine/pkg/profile/selinux/host/semodule"
 	"github.com/confine-dev/confine/pkg/reason"
+	"github.com/confine-dev/confine/pkg/sandbox"
 )
 
 // The operations that Options.Before is told about beside those of durable.
@@ -119,6 +120,10 @@ func (h *Host) Supported(context.Context) error {
 	if err := h.store.Supported(); err != nil {
 		return reason.New(reason.KindUnsupported, selinux.Name, "%w", err).
 			WithAdvice("install the package policycoreutils on the host, version 3.4 or newer, and run as root")
+	}
+	if err := sandbox.Shell(filepath.Clean("/" + h.opts.HostRoot)); err != nil {
+		return reason.New(reason.KindUnsupported, selinux.Name, "the host has %w", err).
+			WithAdvice("use a host that has a shell: semodule is started through it")
 	}
 	return nil
 }

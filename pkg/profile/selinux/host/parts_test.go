@@ -322,6 +322,11 @@ func TestSupported(t *testing.T) {
 	}
 	must(t, os.MkdirAll(filepath.Join(root, "usr/sbin"), 0o755))
 	must(t, os.WriteFile(filepath.Join(root, "usr/sbin/semodule"), nil, 0o755))
+	if err := h.Supported(t.Context()); !errors.Is(err, reason.KindUnsupported) || (os.Geteuid() == 0 && !strings.Contains(err.Error(), "no /bin/sh")) {
+		t.Errorf("without a shell: %v", err)
+	}
+	must(t, os.MkdirAll(filepath.Join(root, "bin"), 0o755))
+	must(t, os.WriteFile(filepath.Join(root, "bin/sh"), nil, 0o755))
 	if err := h.Supported(t.Context()); (err == nil) != (os.Geteuid() == 0) {
 		t.Errorf("as user %d: %v", os.Geteuid(), err)
 	}

@@ -213,8 +213,8 @@ func (c *Compiler) find() (string, error) {
 	if c.program != "" {
 		return c.program, nil
 	}
-	if _, err := os.Stat(c.opts.HostRoot + "/bin/sh"); err != nil {
-		return "", fmt.Errorf("/bin/sh: %w", exec.ErrNotFound)
+	if err := sandbox.Shell(c.opts.HostRoot); err != nil {
+		return "", err
 	}
 	for folder := range strings.SplitSeq(folders, ":") {
 		name := filepath.Join(folder, program)
