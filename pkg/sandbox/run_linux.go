@@ -120,7 +120,7 @@ func (p Program) command(ctx context.Context) (*exec.Cmd, func(), error) {
 	cmd.Dir = p.Dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.Stdin, p.Stdout, p.Stderr
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: p.Root}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if p.Filter.compiles() && os.Geteuid() == 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: Nobody, Gid: Nobody}
 	}
@@ -139,7 +139,17 @@ func (p Program) command(ctx context.Context) (*exec.Cmd, func(), error) {
 	if cmd.Stderr == nil {
 		cmd.Stderr = null
 	}
-	return cmd, func() { _ = null.Close() }, nil
+	if p.Root == "" {
+		return cmd, func() { _ = null.Close() }, nil
+	}
+	// A root such as /proc/1/root is another process's, which Landlock keeps the
+	// thread from looking at: it is opened before, and the child finds it open.
+	root, err := os.OpenFile(p.Root, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, nil, errors.Join(err, null.Close())
+	}
+	cmd.SysProcAttr.Chroot = fmt.Sprintf("/proc/self/fd/%d", root.Fd())
+	return cmd, func() { _ = errors.Join(null.Close(), root.Close()) }, nil
 }
 
 // limits is what the shell does. Sizes are in KiB, times in seconds. A compiler

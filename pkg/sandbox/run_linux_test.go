@@ -215,6 +215,21 @@ func TestGroupEnds(t *testing.T) {
 	}
 }
 
+// TestRootOfAnotherProcess is how a container's process sees its host's.
+func TestRootOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("the kernel lets only root change its root folder")
+	}
+	for _, f := range []Filter{Compiler, Tool} {
+		out := &Output{Max: 1 << 10}
+		err := Run(t.Context(), Program{Path: "/bin/cat", Stdin: strings.NewReader("text"), Stdout: out, Root: fmt.Sprintf("/proc/%d/root", os.Getppid()), Filter: f})
+		if err != nil || out.String() != "text" {
+			t.Errorf("%s: %q, %v", f, out, err)
+		}
+	}
+}
+
 func TestRunRefuses(t *testing.T) {
 	t.Parallel()
 	for name, p := range map[string]Program{

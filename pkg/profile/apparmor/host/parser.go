@@ -5,17 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"runtime"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/reason"
+	"github.com/confine-dev/confine/pkg/sandbox"
 )
 
 // Bounds of one run of the parser.
@@ -23,7 +20,6 @@ const (
 	defaultParseTime   = 30 * time.Second
 	defaultParseMemory = 512 << 20
 	maxLog             = 64 << 10
-	nobody             = 65534
 )
 
 // parserPaths are where distributions have apparmor_parser.
@@ -53,9 +49,9 @@ type compiler interface {
 	compile(ctx context.Context, f profile.File) ([]byte, error)
 }
 
-// parser runs the host's apparmor_parser. The child never touches the kernel's
-// policy: it reads the text from a pipe and writes what it made to another,
-// without privileges and with little memory and time.
+// parser runs the host's apparmor_parser in a sandbox. It never touches the
+// kernel's policy: it reads the text from a pipe and writes what it made to
+// another, without privileges and with little memory and time.
 type parser struct {
 	path   string // within root; empty looks where distributions have it
 	root   string // the host's root
@@ -92,20 +88,20 @@ func (p parser) compile(ctx context.Context, f profile.File) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.time)
 	defer cancel()
-	out, log := &limited{max: maxCompiled, strict: true}, &limited{max: maxLog}
+	out, log := &sandbox.Output{Max: maxCompiled, Strict: true}, &sandbox.Output{Max: maxLog}
 	err = p.run(ctx, path, f.Data, out, log)
 	switch {
-	case out.over:
+	case out.Over():
 		return nil, reason.New(reason.ProfileInvalid, f.Name, "compiled it is larger than %d bytes", maxCompiled)
 	case err == nil && ctx.Err() == nil:
-		return out.kept.Bytes(), nil
+		return out.Bytes(), nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return nil, reason.New(reason.InstallFailed, f.Name, "apparmor_parser had not compiled it after %s: %w", p.time, ctx.Err()).
 			WithAdvice("make the profile simpler: many overlapping globs make a large automaton")
 	case ctx.Err() != nil:
 		return nil, reason.New(reason.InstallFailed, f.Name, "stopped before it was done: %w", ctx.Err())
 	}
-	failed := &ParserError{Summary: summary(log.kept.String()), Log: log.kept.String(), Err: err}
+	failed := &ParserError{Summary: summary(log.String()), Log: log.String(), Err: err}
 	if _, ended := errors.AsType[*exec.ExitError](err); !ended {
 		return nil, reason.New(reason.InstallFailed, f.Name, "apparmor_parser could not be run: %w", err)
 	}
@@ -113,32 +109,18 @@ func (p parser) compile(ctx context.Context, f profile.File) ([]byte, error) {
 		WithAdvice("mend the profile, or use what the host's version of AppArmor knows")
 }
 
-// limits lowers what a process may take, and becomes the program in its
-// arguments: memory and core dumps in KiB and blocks, processor time in seconds,
-// no files written, few open. A process cannot be limited from the outside
-// without CAP_SYS_RESOURCE once it is another user's.
-const limits = `ulimit -v "$0" && ulimit -t "$1" && ulimit -c 0 && ulimit -f 0 && ulimit -n 64 && shift && exec "$@"`
-
 // run runs the parser. It compiles for the kernel it finds (its features are
-// read from securityfs), ignores and writes no cache, and loads nothing.
-func (p parser) run(ctx context.Context, path string, input []byte, out, log *limited) error {
-	seconds := int64(p.time/time.Second) + 1
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", limits, strconv.FormatUint(p.memory>>10, 10), strconv.FormatInt(seconds, 10),
-		path, "--skip-kernel-load", "--skip-cache", "--stdout", "--quiet", "--jobs=1")
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	cmd.Dir = "/"
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), out, log
-	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if os.Geteuid() == 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
-		cmd.SysProcAttr.Chroot = p.root
-	}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	// The child goes with this process. The kernel ties that to the thread.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	return cmd.Run()
+// read from securityfs), ignores and writes no cache, and loads nothing: it has
+// no privileges, opens no file for writing, and starts no processes (with one
+// job it would start one, with none it does the work itself).
+func (p parser) run(ctx context.Context, path string, input []byte, out, log *sandbox.Output) error {
+	return sandbox.Run(ctx, sandbox.Program{
+		Path: path,
+		Args: []string{"--skip-kernel-load", "--skip-cache", "--stdout", "--quiet", "--jobs=0"},
+		Env:  []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"},
+		Root: p.root, Stdin: bytes.NewReader(input), Stdout: out, Stderr: log,
+		Filter: sandbox.Compiler, Memory: p.memory, CPU: p.time + time.Second,
+	})
 }
 
 // summary is the first line that speaks of an error, in printable characters.
@@ -162,21 +144,4 @@ func summary(log string) string {
 		return "it gave no reason"
 	}
 	return line[:min(len(line), shown)]
-}
-
-// limited keeps the first bytes. Those beyond are swallowed, or end the writer.
-type limited struct {
-	kept   bytes.Buffer // not embedded: it would be filled without Write
-	max    int
-	strict bool
-	over   bool
-}
-
-func (l *limited) Write(data []byte) (int, error) {
-	n := min(len(data), l.max-l.kept.Len())
-	l.kept.Write(data[:n])
-	if l.over = l.over || n < len(data); l.over && l.strict {
-		return n, io.ErrShortWrite
-	}
-	return len(data), nil
 }

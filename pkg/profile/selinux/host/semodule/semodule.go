@@ -20,8 +20,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/confine-dev/confine/pkg/sandbox"
 )
 
 // Defaults of Options. Debian's policy takes half a minute for a transaction on
@@ -258,7 +259,8 @@ func (s *Store) Reload(ctx context.Context) error {
 	return err
 }
 
-// run runs semodule in the host's root.
+// run runs semodule in the host's root. It and what it starts have this process's
+// privileges, but no network, and reach no other process.
 func (s *Store) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Time)
 	defer cancel()
@@ -266,29 +268,23 @@ func (s *Store) run(ctx context.Context, dir string, args ...string) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = []string{"PATH=" + path, "LC_ALL=C"}
-	if cmd.Dir = dir; dir == "" {
-		cmd.Dir = "/"
-	}
-	out, said := &limited{}, &limited{}
-	cmd.Stdout, cmd.Stderr = out, said
-	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Chroot: s.opts.HostRoot}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	err = cmd.Run()
+	out, said := &sandbox.Output{Max: maxOutput}, &sandbox.Output{Max: maxOutput}
+	err = sandbox.Run(ctx, sandbox.Program{
+		Path: name, Args: args, Env: []string{"PATH=" + path, "LC_ALL=C"}, Dir: dir, Root: s.opts.HostRoot,
+		Stdout: out, Stderr: said, Filter: sandbox.Tool, CPU: s.opts.Time,
+	})
 	switch {
 	case err == nil:
-		return out.kept, nil
+		return out.Bytes(), nil
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("semodule: %w", ctx.Err())
-	case bytes.Contains(said.kept, []byte(" lock at ")): // "Could not get direct transaction lock at FILE."
-		return nil, fmt.Errorf("%w: %w", ErrBusy, refusal(said.kept, err))
+	case bytes.Contains(said.Bytes(), []byte(" lock at ")): // "Could not get direct transaction lock at FILE."
+		return nil, fmt.Errorf("%w: %w", ErrBusy, refusal(said.Bytes(), err))
 	}
 	if _, ended := errors.AsType[*exec.ExitError](err); !ended {
 		return nil, err
 	}
-	return nil, refusal(said.kept, err)
+	return nil, refusal(said.Bytes(), err)
 }
 
 func (s *Store) find() (string, error) {
@@ -323,12 +319,4 @@ func usable(name string) bool {
 		letter := (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z')
 		return !letter && (r < '0' || r > '9') && r != '_' && r != '-'
 	})
-}
-
-// limited keeps the first bytes and swallows the others.
-type limited struct{ kept []byte }
-
-func (l *limited) Write(data []byte) (int, error) {
-	l.kept = append(l.kept, data[:min(len(data), maxOutput-len(l.kept))]...)
-	return len(data), nil
 }
