@@ -82,6 +82,7 @@ type limits struct {
 	restart time.Duration // first pause before the child is started again
 	healthy time.Duration // after which the pauses begin anew
 	faults  int           // broken answers of one child
+	offers  int           // see maxOffers
 }
 
 const longestRestart = 30 * time.Second
@@ -96,6 +97,7 @@ func defaultLimits() limits {
 		restart: 100 * time.Millisecond,
 		healthy: time.Minute,
 		faults:  16,
+		offers:  maxOffers,
 	}
 }
 
@@ -113,6 +115,7 @@ type Remote struct {
 	stop   context.CancelFunc
 	// running are the goroutines that keep the child.
 	running sync.WaitGroup
+	offers  offers
 	// listening is set where the child dials.
 	listening *listener
 

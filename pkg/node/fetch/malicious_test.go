@@ -57,7 +57,7 @@ func evilRemote(t testing.TB, how, asked string) *Remote {
 		o.Program = []string{"/proc/self/exe", asEvil, how, asked}
 		o.Log = nil
 		o.limits.respond, o.limits.leave = 2*time.Second, 100*time.Millisecond
-		o.limits.connect = 3 * time.Second
+		o.limits.connect, o.limits.offers = 3*time.Second, 200
 	})
 }
 
@@ -120,7 +120,7 @@ func tryEverything(t *testing.T, r *Remote, name string) {
 	within(func(ctx context.Context) {
 		w := r.Signatures(ctx, repo, a.Digest(), noneSeen)
 		ids := map[digest.Digest]bool{}
-		for range 300 {
+		for range 200 {
 			c, err := w.Next(ctx)
 			var skipped *artifact.SkippedError
 			switch {

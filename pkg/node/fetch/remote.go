@@ -19,9 +19,10 @@ import (
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
-// tooLargeAgain is when a manifest that the child calls too large is asked for
-// again. By itself the reason would wait for hours, and it cannot be proven.
-const tooLargeAgain = 10 * time.Minute
+// notProvenAgain is when something is asked for again that the child calls too large: by
+// itself that reason would wait for hours, and it cannot be proven. It is also
+// when signatures are that did not come to an end.
+const notProvenAgain = 10 * time.Minute
 
 // Manifest implements artifact.Fetcher.
 func (r *Remote) Manifest(ctx context.Context, repo reference.Repository, d digest.Digest) ([]byte, error) {
@@ -211,7 +212,11 @@ func (x *exchange) broken(ctx context.Context, err error) error {
 	}
 	x.remote.log.Warn("an answer of the fetch child cannot be used", "object", x.object, "error", err)
 	x.link.fault(x.remote.limits.faults)
-	return unavailable(x.object, "the fetch child's answer cannot be used: %w", err)
+	e := unavailable(x.object, "the fetch child's answer cannot be used: %w", err)
+	if errors.Is(err, errEndless) {
+		e.RetryAfter = notProvenAgain // it cost a lot to learn
+	}
+	return e
 }
 
 // isEnd tells a connection that is over from one that says nonsense.
@@ -245,7 +250,7 @@ func (x *exchange) refusal(a answer, ofManifest bool) error {
 	e := reason.New(a.Reason, x.object, "%s", message)
 	e.RetryAfter = min(time.Duration(min(a.RetryAfter, maxRetryAfter.Milliseconds()))*time.Millisecond, maxRetryAfter)
 	if a.Reason == reason.TooLarge && e.RetryAfter == 0 {
-		e.RetryAfter = tooLargeAgain
+		e.RetryAfter = notProvenAgain
 	}
 	return e
 }

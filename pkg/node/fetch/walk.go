@@ -18,11 +18,13 @@ import (
 // list is below them: MaxReferrers in each of two places, and the layers of one
 // manifest.
 const (
-	maxOffered   = 4 * artifact.MaxReferrers
+	maxOffers    = 4 * artifact.MaxReferrers // of one artifact, over all walks until one ends
 	maxQuestions = 8 * artifact.MaxReferrers
 	// maxAgain bounds the candidates that come a second time, which are passed over.
 	maxAgain = 64
 )
+
+var errEndless = errors.New("its signatures do not end")
 
 // Signatures implements artifact.Fetcher. When ctx ends, what the walk holds is
 // given back; another Next begins anew with what was not offered yet.
@@ -48,7 +50,6 @@ type walk struct {
 	stop   func() bool // forgets the context that it was made with
 
 	offered   map[digest.Digest]struct{}
-	answers   int // candidates and skips
 	questions int
 	again     int
 	over      bool
@@ -81,6 +82,7 @@ func (w *walk) Next(ctx context.Context) (trust.Candidate, error) {
 		w.pause(x)
 	case errors.Is(err, io.EOF):
 		w.over = true
+		w.remote.offers.done(w.object)
 		w.stop()
 		w.release()
 	default:
@@ -156,8 +158,8 @@ func (w *walk) ask(ctx context.Context, x *exchange) (trust.Candidate, error) {
 				err = x.say(sayNext)
 			}
 		case answerSkipped:
-			if w.answers++; w.answers > maxOffered {
-				return fail(errors.New("its walk does not end"))
+			if err := w.count("", false); err != nil {
+				return fail(err)
 			}
 			return trust.Candidate{}, &artifact.SkippedError{ID: a.ID, Err: x.refusal(a, true)}
 		case answerError:
@@ -192,19 +194,67 @@ func (w *walk) answerQuestion(x *exchange, id digest.Digest) error {
 	return x.say(sayNo)
 }
 
-// count bounds what a child can offer.
+// count bounds what a child can offer, id being empty for what it skipped.
 func (w *walk) count(id digest.Digest, fresh bool) error {
-	w.answers++
-	if !fresh {
+	if id != "" && !fresh {
 		w.again++
 	}
-	if w.answers > maxOffered || w.again > maxAgain {
-		return errors.New("its walk does not end")
+	if w.again > maxAgain || w.remote.offers.over(w.object, w.remote.limits.offers) {
+		return errEndless
 	}
 	if fresh {
 		w.offered[id] = struct{}{}
 	}
 	return nil
+}
+
+// offers counts what the child offered for each artifact since a walk came to
+// its end. A pass takes 64 and the next goes on, so a child that always has
+// another one would be asked for ever.
+type offers struct {
+	mu   sync.Mutex
+	open map[string]offered
+}
+
+type offered struct {
+	began time.Time
+	n     int
+}
+
+// Bounds on what is counted. In a period, honest walks stay far below: an artifact is
+// asked for again after a pause, unless there are more signatures.
+const (
+	offersPeriod = 10 * time.Minute
+	maxCounted   = 4096 // artifacts
+)
+
+// over counts one more, and reports whether there are too many. Then the count
+// begins anew: who asks is told to come again later.
+func (o *offers) over(object string, most int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	if o.open == nil || len(o.open) > maxCounted {
+		o.open = map[string]offered{}
+	}
+	count, ok := o.open[object]
+	if !ok || now.Sub(count.began) > offersPeriod {
+		count = offered{began: now}
+	}
+	count.n++
+	o.open[object] = count
+	if count.n > most {
+		delete(o.open, object)
+		return true
+	}
+	return false
+}
+
+// done forgets the count of an artifact whose walk came to its end.
+func (o *offers) done(object string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.open, object)
 }
 
 // say sends one word within a walk.
