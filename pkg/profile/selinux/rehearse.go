@@ -35,7 +35,7 @@ const (
 (user confine-u) (role confine-r) (type confine-t)
 (userrole confine-u confine-r) (userlevel confine-u confine-low) (userrange confine-u confine-range) (roletype confine-r confine-t)
 (context confine-context (confine-u confine-r confine-t confine-range)) (sidcontext kernel confine-context)
-(class confine-class (confine-permission)) (allow confine-t confine-t (confine-class (confine-permission)))
+(class confine-class (confine-permission)) (allow confine-t self (confine-class (confine-permission)))
 `
 )
 

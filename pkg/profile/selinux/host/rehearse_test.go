@@ -130,7 +130,7 @@ func (c brokenCompiler) Compile(_ context.Context, qualified bool, texts ...[]by
 // TestWhatComesOutIsWhatWasApproved gives the compiler other texts than those
 // that were approved, as if it read them so.
 func TestWhatComesOutIsWhatWasApproved(t *testing.T) {
-	real := realCompiler(t)
+	honest := realCompiler(t)
 	web := unit(owner("shop", "web"), profiletest.Fewer)
 	name := block(web.Owner, "web")
 	for what, c := range map[string]struct{ more, says string }{
@@ -152,7 +152,7 @@ func TestWhatComesOutIsWhatWasApproved(t *testing.T) {
 		"a policy of other": {"", "it is no policy"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			b, m := rehearsing(t, brokenCompiler{real, func(qualified bool, texts [][]byte) ([]byte, error) {
+			b, m := rehearsing(t, brokenCompiler{honest, func(qualified bool, texts [][]byte) ([]byte, error) {
 				switch {
 				case qualified:
 				case what == "one rule less":
@@ -162,7 +162,7 @@ func TestWhatComesOutIsWhatWasApproved(t *testing.T) {
 				default:
 					texts[1] = append(texts[1], c.more...)
 				}
-				return real.Compile(t.Context(), qualified, texts...)
+				return honest.Compile(t.Context(), qualified, texts...)
 			}})
 			got := b.h.Install(t.Context(), []profile.Unit{web})
 			if c.says == "" {

@@ -86,13 +86,11 @@ func TestUsualModulesConfine(t *testing.T) {
 			inner := *s
 			inner.t = t
 			for command, want := range both(u) {
-				got := false
+				do := inner.can
 				if command == connect {
-					got = inner.connects(blocks[name])
-				} else {
-					got = inner.can(blocks[name], command)
+					do = func(block, _ string) bool { return inner.connects(block) }
 				}
-				if got != want {
+				if got := do(blocks[name], command); got != want {
 					t.Errorf("%s: %v, want %v", command, got, want)
 				}
 			}

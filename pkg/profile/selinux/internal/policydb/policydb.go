@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
 	"slices"
 )
 
@@ -152,8 +151,10 @@ func (r *reader) set() []uint32 {
 		if word == nil {
 			break
 		}
-		for left := binary.LittleEndian.Uint64(word); left != 0; left &= left - 1 {
-			members = append(members, start+uint32(bits.TrailingZeros64(left)))
+		for bit := range uint32(nodeBits) {
+			if word[bit/8]&(1<<(bit%8)) != 0 { // little endian
+				members = append(members, start+bit)
+			}
 		}
 	}
 	return members
