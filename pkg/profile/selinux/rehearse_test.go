@@ -56,6 +56,13 @@ func TestAdmittedProfilesPassTheRehearsal(t *testing.T) {
 		}
 	}
 	all["the conformance suite's"] = serving
+	all["what needs a policy"] = reaching
+	for _, name := range []string{"container", "net_container", "confine_web_x", "file", "read", "role", "type", "allow", "s0", "low", "kernel"} {
+		all["a type called "+name] = block("(blockinherit net_container) (allow process " + name + " (file (read))) (allow process self (" + name + " (read " + name + ")))")
+		if name != "container" && name != "confine_web_x" {
+			all["a template called "+name] = block("(blockinherit " + name + ")")
+		}
+	}
 	for name, text := range all {
 		t.Run(name, func(t *testing.T) {
 			if same, said := rehearsed(t, text, text); !same {
