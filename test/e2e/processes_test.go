@@ -140,6 +140,11 @@ func (s *scene) holdFetch(n int) {
 	s.t.Helper()
 	node, pid := cluster.NodeName(n), s.process(n, fetchRole)
 	s.holdStatus(pid, fetchUser, 0)
+	for _, file := range []string{"/etc/confine/credentials/config.json", "/etc/confine/ca/ca.crt"} {
+		if _, err := os.Stat(inside(pid, file)); err != nil {
+			s.t.Errorf("%s: the fetch process has no %s: %v", node, file, err)
+		}
+	}
 	for _, path := range s.mounted(pid) {
 		if strings.Contains(path, "secrets") || strings.HasPrefix(path, "/host") {
 			s.t.Errorf("%s: %s is mounted for the fetch process", node, path)

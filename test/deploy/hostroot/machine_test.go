@@ -23,13 +23,23 @@ import (
 )
 
 // rootVar names the root that the agent's half of the tests works in. That half
-// is this program once more, with the privileges of a pod's container.
-const rootVar = "CONFINE_TEST_HOST_ROOT"
+// is this program once more, with the privileges of a pod's container, but for
+// the capability that withoutVar names.
+const (
+	rootVar    = "CONFINE_TEST_HOST_ROOT"
+	withoutVar = "CONFINE_TEST_WITHOUT"
+)
+
+// kept are the capabilities of the agent's half.
+func kept() []sandbox.Capability {
+	return slices.DeleteFunc(slices.Concat(hostroot.Common().Capabilities, kind().Capabilities), func(c sandbox.Capability) bool {
+		return c.String() == os.Getenv(withoutVar)
+	})
+}
 
 func TestMain(m *testing.M) {
 	if os.Getenv(rootVar) != "" {
-		keep := slices.Concat(hostroot.Common().Capabilities, kind().Capabilities)
-		if err := sandbox.Drop(keep...); err != nil {
+		if err := sandbox.Drop(kept()...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -50,8 +60,23 @@ func TestInstallsAsInAPod(t *testing.T) {
 	if os.Getenv(rootVar) != "" {
 		return
 	}
-	root := t.TempDir()
-	host := mergedHost(t)
+	root := podRoot(t)
+	if out, passed := agentsHalf(t, root, ""); !passed {
+		t.Errorf("the agent's half:\n%s", out)
+	}
+	for _, c := range kept() {
+		if c == sandbox.CapKill {
+			continue // only to end a compiler that does not end by itself
+		}
+		if out, passed := agentsHalf(t, root, c.String()); passed {
+			t.Errorf("it needs no %s:\n%s", c, out)
+		}
+	}
+}
+
+func podRoot(t *testing.T) string {
+	t.Helper()
+	root, host := t.TempDir(), mergedHost(t)
 	for name, leads := range hostroot.Links() {
 		must(t, os.Symlink(leads, filepath.Join(root, name)))
 	}
@@ -62,13 +87,15 @@ func TestInstallsAsInAPod(t *testing.T) {
 		}
 		mount(t, source, filepath.Join(root, m.Path), m)
 	}
+	return root
+}
+
+func agentsHalf(t *testing.T, root, without string) (said []byte, passed bool) {
+	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestAgentsHalf$", "-test.v")
-	cmd.Env = append(os.Environ(), rootVar+"="+root)
+	cmd.Env = append(os.Environ(), rootVar+"="+root, withoutVar+"="+without)
 	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestAgentsHalf") {
-		t.Errorf("the agent's half: %v", err)
-	}
+	return out, err == nil && strings.Contains(string(out), "--- PASS: TestAgentsHalf")
 }
 
 // TestAgentsHalf installs, updates and removes a profile.
@@ -80,7 +107,7 @@ func TestAgentsHalf(t *testing.T) {
 	must(t, sandbox.Restrict(sandbox.Agent))
 	status, err := sandbox.StatusOf(0)
 	must(t, err)
-	want := sandbox.SetOf(slices.Concat(hostroot.Common().Capabilities, kind().Capabilities)...)
+	want := sandbox.SetOf(kept()...)
 	if status.Effective != want || !status.NoNewPrivs || !status.Filtered {
 		t.Fatalf("it may do %s, want %s: %+v", status.Effective, want, status)
 	}

@@ -17,7 +17,11 @@ const (
 	release     = "confine"
 	caConfigMap = "registry-ca"
 	caKey       = "ca.crt"
-	helmTimeout = "3m"
+	// credentials are for a registry that nobody asks here: they have to be
+	// readable to who speaks to registries, and to nobody else.
+	credentials     = "registries"
+	credentialsText = `{"auths":{"registry.example.com":{"auth":"bm9kZXM6c2VjcmV0"}}}`
+	helmTimeout     = "3m"
 )
 
 // Install installs Confine from its chart, with the lab's image and certificate
@@ -32,6 +36,7 @@ func (l *Lab) Install(ctx context.Context) error {
 		"--set-string", "image.repository=" + repository, "--set-string", "image.tag=" + tag,
 		"--set-string", "image.pullPolicy=Never",
 		"--set-string", "registry.ca.configMapName=" + caConfigMap,
+		"--set-string", "registry.credentials.secretName=" + credentials,
 	}
 	if l.options.RemovalDelay > 0 {
 		args = append(args, "--set-string", "agent.removalDelay="+l.options.RemovalDelay.String())
@@ -74,7 +79,8 @@ func (l *Lab) Kubectl(ctx context.Context, args ...string) (string, error) {
 }
 
 // makeNamespace makes what the chart does not: the namespace, since helm does
-// not label the one that it makes, and the registry's certificate authority.
+// not label the one that it makes, the registry's certificate authority, and
+// credentials.
 func (l *Lab) makeNamespace(ctx context.Context) error {
 	authority, err := os.ReadFile(l.Registry.CAFile)
 	if err != nil {
@@ -87,7 +93,11 @@ func (l *Lab) makeNamespace(ctx context.Context) error {
 		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: caConfigMap},
 		Data:       map[string]string{caKey: string(authority)},
 	}
-	for _, err := range []error{l.Client.Create(ctx, namespace), l.Client.Create(ctx, config)} {
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: credentials},
+		Type:       corev1.SecretTypeDockerConfigJson, StringData: map[string]string{corev1.DockerConfigJsonKey: credentialsText},
+	}
+	for _, err := range []error{l.Client.Create(ctx, namespace), l.Client.Create(ctx, config), l.Client.Create(ctx, secret)} {
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("preparing namespace %s: %w", Namespace, err)
 		}
