@@ -63,8 +63,10 @@ func (p parser) supported() error {
 	if p.root != "" && os.Geteuid() != 0 {
 		return fmt.Errorf("only root can run the parser in the host's root %s", p.root)
 	}
-	_, err := p.find()
-	return err
+	if _, err := p.find(); err != nil {
+		return err
+	}
+	return sandbox.Shell(p.root)
 }
 
 func (p parser) find() (string, error) {
