@@ -71,6 +71,8 @@ type kernel struct {
 	loaded func(t *testing.T) bool
 	// forget takes the profile away, and loosen gives it another content, by hand.
 	forget, loosen func(t *testing.T)
+	// more is what is tested on this kernel alone.
+	more []scenario
 }
 
 func writeFiles(t *testing.T) {

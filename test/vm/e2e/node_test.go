@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -27,6 +28,7 @@ import (
 	"github.com/confine-dev/confine/pkg/node/status"
 	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/kinds"
+	"github.com/confine-dev/confine/pkg/reason"
 )
 
 // Where things are on this machine, as on a node that runs the agent as a host
@@ -46,7 +48,7 @@ const (
 )
 
 // patience bounds each wait: the machine is emulated, and has half a processor.
-const patience = 90 * time.Second
+const patience = time.Minute
 
 // node is this machine, with a registry beside it.
 type node struct {
@@ -79,7 +81,7 @@ func newKey(t *testing.T) *sign.Key {
 func newNode(t *testing.T, k kernel, key *sign.Key) *node {
 	t.Helper()
 	n := &node{t: t, kernel: k, key: key}
-	for _, folder := range []string{"/etc/confine", state, kubelet} {
+	for _, folder := range []string{"/etc/confine", state, kubelet, agentLog} {
 		must(t, os.RemoveAll(folder))
 	}
 	for _, folder := range []string{manifests, trust, kubelet, filepath.Dir(agentLog)} {
@@ -196,6 +198,9 @@ func (n *node) asleep(what func()) {
 	must(n.t, n.agent.Process.Signal(syscall.SIGCONT))
 }
 
+// errHopeless ends a wait: time alone changes nothing.
+var errHopeless = errors.New("it stays so")
+
 // eventually waits until nothing is wrong any more.
 func (n *node) eventually(what string, wrong func() error) {
 	n.t.Helper()
@@ -206,7 +211,7 @@ func (n *node) eventually(what string, wrong func() error) {
 		if err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
+		if time.Now().After(deadline) || errors.Is(err, errHopeless) {
 			n.t.Fatalf("in vain: %s: %v", what, err)
 		}
 	}
@@ -244,16 +249,29 @@ func (n *node) says(what string, is func(p status.Profile) string) status.Profil
 	return last
 }
 
-// installed waits until the digest is in force.
+// installed waits until the digest is in force. A refusal that is for ever is
+// not waited for.
 func (n *node) installed(d digest.Digest) status.Profile {
 	n.t.Helper()
-	return n.says("the digest is in force", func(p status.Profile) string {
-		k := kindOf(p, n.kernel.kind)
-		if p.WantedDigest != d || k.InstalledDigest != d || p.Condition(status.Ready).Status != status.True {
-			return "it is not"
+	var last status.Profile
+	n.eventually("the digest is in force", func() error {
+		p, err := profileStatus()
+		if err != nil {
+			return err
 		}
-		return ""
+		last = p
+		ready := p.Condition(status.Ready)
+		switch {
+		case p.WantedDigest != d:
+			return fmt.Errorf("it is not wanted: %+v", p)
+		case ready.Status == status.True && kindOf(p, n.kernel.kind).InstalledDigest == d:
+			return nil
+		case ready.Status == status.False && ready.Reason.Fate() == reason.Stalled:
+			return fmt.Errorf("%w: %+v", errHopeless, p)
+		}
+		return fmt.Errorf("it is not: %+v", p)
 	})
+	return last
 }
 
 func kindOf(p status.Profile, name string) status.Kind {

@@ -17,19 +17,22 @@ import (
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
+type scenario struct {
+	name string
+	play func(n *node)
+}
+
 // runScenarios runs them one after the other: there is one kernel.
 func runScenarios(t *testing.T, k kernel) {
 	t.Helper()
 	key := newKey(t)
-	for _, s := range []struct {
-		name string
-		play func(n *node)
-	}{
+	for _, s := range append([]scenario{
 		{"from the registry to a confined process, and back", fromRegistryToProcess},
 		{"what others change comes back", driftComesBack},
 		{"what nobody signed never reaches the kernel", unsignedIsRefused},
 		{"all kinds or none", requiredKinds},
-	} {
+		{"what the agent's processes have left", privileges},
+	}, k.more...) {
 		t.Run(s.name, func(t *testing.T) { s.play(newNode(t, k, key)) })
 	}
 }

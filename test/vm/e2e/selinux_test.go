@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/confine-dev/confine/pkg/node/status"
+	"github.com/confine-dev/confine/pkg/reason"
 )
 
 func TestSELinux(t *testing.T) { runScenarios(t, seLinux()) }
@@ -34,7 +37,37 @@ func seLinux() kernel {
 			must(t, os.WriteFile(file, []byte("(block "+block+" (blockinherit container) (blockinherit config_container) (allow process secret_t (file (all))))"), 0o600))
 			byHand(t, "", "semodule", "--priority=350", "--install="+file)
 		},
+		more: []scenario{{"a runtime that gives containers no labels", runtimeWithoutLabels}},
 	}
+}
+
+// runtimeWithoutLabels: with SELinux off in containerd, which is its default,
+// no container would be under the profile.
+func runtimeWithoutLabels(n *node) {
+	const config = "/etc/containerd/config.toml"
+	configure := func(enable string) {
+		n.t.Helper()
+		must(n.t, os.WriteFile(config, []byte("version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\n"+enable), 0o644))
+	}
+	must(n.t, os.MkdirAll(filepath.Dir(config), 0o755))
+	n.t.Cleanup(func() { must(n.t, os.RemoveAll(filepath.Dir(config))) })
+	configure("")
+	n.start()
+	pinned := n.push(first(), n.key)
+	n.want(pinned, "")
+	n.says("it is not supported", func(p status.Profile) string {
+		k := kindOf(p, "selinux")
+		if p.WantedDigest != pinned.Digest || k.Reason != reason.KindUnsupported || !strings.Contains(k.Message, "enable_selinux") || p.Condition(status.Ready).Status != status.True {
+			return "it does not say so"
+		}
+		return ""
+	})
+	if n.kernel.loaded(n.t) {
+		n.t.Error("the kernel has the profile")
+	}
+	configure("enable_selinux = true\n")
+	n.installed(pinned.Digest)
+	newProcess(n.t, n.kernel).reads("once the runtime gives labels", underFirst())
 }
 
 // moduleName is what Confine calls its only module here.
