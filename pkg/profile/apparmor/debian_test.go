@@ -26,79 +26,72 @@ import (
 	"github.com/confine-dev/confine/pkg/profile/apparmor/internal/corpus"
 	"github.com/confine-dev/confine/pkg/profile/apparmor/policy"
 	"github.com/confine-dev/confine/pkg/reason"
+	"github.com/confine-dev/confine/test/debian"
 )
 
-// debian is what Debian's packages hold, unpacked and not installed.
-type debian struct {
-	root string
-	err  error
+// release is one of Debian's, with the AppArmor it has.
+type release struct {
+	suite debian.Suite
+	// abi is the newest feature set that it has.
+	abi string
+	// profiles is how many there are in its packages at least, and abstractions.
+	profiles, abstractions int
 }
 
-// testRoot is where packages are unpacked; TestMain removes it.
-var testRoot = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "confine-apparmor-") })
+func bookworm() release { return release{debian.Bookworm, "3.0", 140, 110} }
 
-// unpack downloads and unpacks once for all tests.
-var unpack = sync.OnceValue(func() debian {
-	root, err := testRoot()
-	if err == nil {
-		err = unpackInto(root)
-	}
-	return debian{root, err}
-})
+func trixie() release { return release{debian.Trixie, "4.0", 240, 130} }
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if root, err := testRoot(); err == nil {
-		_ = os.RemoveAll(root)
-	}
-	os.Exit(code)
+func releases() map[string]release {
+	return map[string]release{"AppArmor 3.0": bookworm(), "AppArmor 4.1": trixie()}
 }
 
-func unpackInto(root string) error {
-	download := func() ([]byte, error) {
-		cmd := exec.Command("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", "apparmor", "apparmor-profiles", "apparmor-profiles-extra")
-		cmd.Dir = root
-		return cmd.CombinedOutput()
-	}
-	out, err := download()
-	if err != nil { // package lists may be missing or old
-		if update, updateErr := exec.Command("apt-get", "-q", "update").CombinedOutput(); updateErr != nil {
-			return fmt.Errorf("apt-get download: %w: %s\napt-get update: %w: %s", err, out, updateErr, update)
-		}
-		if out, err = download(); err != nil {
-			return fmt.Errorf("apt-get download: %w: %s", err, out)
-		}
-	}
-	packages, err := filepath.Glob(filepath.Join(root, "*.deb"))
-	if err != nil || len(packages) != 3 {
-		return fmt.Errorf("apt-get download left %q: %w", packages, err)
-	}
-	for _, p := range packages {
-		if out, err := exec.Command("dpkg-deb", "-x", p, root).CombinedOutput(); err != nil {
-			return fmt.Errorf("dpkg-deb -x %s: %w: %s", p, err, out)
-		}
-	}
-	return nil
-}
+// roots remembers what was unpacked: apt takes a while to say that it is there.
+var roots sync.Map
 
-// debianRoot returns the unpacked packages. Where they cannot be had, the test
-// fails: real profiles are what the reader is for.
-func debianRoot(t *testing.T) string {
+// root returns the unpacked packages. Where they cannot be had, the test fails:
+// real profiles are what the reader is for.
+func (r release) root(t *testing.T) string {
 	t.Helper()
-	d := unpack()
-	if d.err != nil {
-		t.Fatalf("the Debian packages that hold real profiles cannot be had here (Debian or Ubuntu with apt, and its mirror): %v", d.err)
+	if known, ok := roots.Load(r.suite); ok {
+		return known.(string)
 	}
-	return d.root
+	root, err := debian.Unpack(t.Context(), r.suite, "apparmor", "apparmor-profiles", "apparmor-profiles-extra", "libc6")
+	if err != nil {
+		t.Fatalf("the Debian packages that hold real profiles cannot be had here (Debian with apt, and its mirror): %v", err)
+	}
+	roots.Store(r.suite, root)
+	return root
 }
 
-// realParser runs Debian's own apparmor_parser, which needs no kernel for that.
-func realParser(t *testing.T, text string, args ...string) (string, error) {
+func (r release) policy(t *testing.T) string {
 	t.Helper()
-	root := debianRoot(t)
-	etc := filepath.Join(root, "etc", "apparmor.d")
-	args = append([]string{"--config-file", "/dev/null", "-Q", "-K", "-I", etc, "-M", filepath.Join(etc, "abi", "3.0")}, args...)
-	cmd := exec.CommandContext(t.Context(), filepath.Join(root, "sbin", "apparmor_parser"), args...)
+	return filepath.Join(r.root(t), "etc", "apparmor.d")
+}
+
+// parser runs the release's own apparmor_parser with its own C library. It needs
+// no kernel for that.
+func (r release) parser(t *testing.T, text string, args ...string) (string, error) {
+	t.Helper()
+	root, policy := r.root(t), r.policy(t)
+	var loaders []string
+	var err error
+	for _, folder := range []string{"lib", "usr/lib"} {
+		more, globErr := filepath.Glob(filepath.Join(root, folder, "*-linux-gnu", "ld-linux*.so.*"))
+		loaders, err = append(loaders, more...), errors.Join(err, globErr)
+	}
+	programs, globErr := filepath.Glob(filepath.Join(root, "usr", "sbin", "apparmor_parser"))
+	if len(programs) == 0 {
+		programs = []string{filepath.Join(root, "sbin", "apparmor_parser")}
+	}
+	if len(loaders) == 0 || errors.Join(err, globErr) != nil {
+		t.Fatalf("no dynamic linker in %s: %v", root, errors.Join(err, globErr))
+	}
+	args = append([]string{
+		"--library-path", filepath.Dir(loaders[0]), programs[0],
+		"--config-file", "/dev/null", "-Q", "-K", "-I", policy, "-M", filepath.Join(policy, "abi", r.abi),
+	}, args...)
+	cmd := exec.CommandContext(t.Context(), loaders[0], args...)
 	cmd.Stdin = strings.NewReader(text)
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
@@ -108,49 +101,68 @@ func realParser(t *testing.T, text string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// TestEscapesAreReal: Debian's parser takes each escape that its version can
-// read. A corpus of texts that no parser takes would show nothing.
+// TestEscapesAreReal: a real parser takes each escape that its version can read.
+// A corpus of texts that no parser takes would show nothing.
 func TestEscapesAreReal(t *testing.T) {
-	taken := 0
-	for _, e := range corpus.Escapes() {
-		_, err := realParser(t, e.Policy(), "-S")
-		if (err == nil) == e.Newer {
-			t.Errorf("%s: newer is %v, the parser says %v", e.Name, e.Newer, err)
+	for name, r := range releases() {
+		taken := 0
+		for _, e := range corpus.Escapes() {
+			refused := e.Newer
+			if r.suite == debian.Trixie {
+				refused = e.Refused4()
+			}
+			_, err := r.parser(t, e.Policy(), "-S")
+			if (err == nil) == refused {
+				t.Errorf("%s: %s: the corpus says refused %v, the parser says %v", name, e.Name, refused, err)
+			}
+			if err == nil {
+				taken++
+			}
 		}
-		if err == nil {
-			taken++
-		}
+		t.Logf("%s: %d of %d escapes are taken by Debian's apparmor_parser", name, taken, len(corpus.Escapes()))
 	}
-	t.Logf("%d of %d escapes are taken by Debian's apparmor_parser", taken, len(corpus.Escapes()))
 }
 
 // TestNamesAreTheParsers: what is approved is what is loaded.
 func TestNamesAreTheParsers(t *testing.T) {
-	texts := map[string]string{"nginx": nginx, "sibling": nginx + sibling}
-	maps.Copy(texts, debianProfiles(t))
-	for name, text := range texts {
-		out, err := realParser(t, text, "-N")
-		if err != nil {
-			t.Logf("%s: Debian's parser refuses its own profile: %v", name, err)
-			continue
-		}
-		want := strings.Fields(out)
-		slices.Sort(want)
-		var got []string
-		for _, n := range apparmor.Names(parse(t, text)) {
-			got = append(got, strings.Fields(n)...)
-		}
-		slices.Sort(got)
-		if diff := gocmp.Diff(slices.Compact(want), slices.Compact(got)); diff != "" {
-			t.Errorf("%s (-parser +here):\n%s", name, diff)
+	for _, r := range releases() {
+		texts := map[string]string{"nginx": nginx, "sibling": nginx + sibling}
+		maps.Copy(texts, r.texts(t))
+		for name, text := range texts {
+			sameNames(t, r, name, text)
 		}
 	}
 }
 
-// debianProfiles are all profiles of the packages, by their path.
-func debianProfiles(t *testing.T) map[string]string {
+func sameNames(t *testing.T, r release, name, text string) {
 	t.Helper()
-	root := debianRoot(t)
+	out, err := r.parser(t, text, "-N")
+	if err != nil {
+		t.Logf("%s: Debian's parser refuses its own profile: %v", name, err)
+		return
+	}
+	p, err := apparmor.NewKind().Parse(name, []byte(text))
+	if err != nil {
+		t.Errorf("%v", err)
+		return
+	}
+	want := strings.Fields(out)
+	slices.Sort(want)
+	var got []string
+	for _, n := range apparmor.Names(p) {
+		got = append(got, strings.Fields(n)...)
+	}
+	slices.Sort(got)
+	if diff := gocmp.Diff(slices.Compact(want), slices.Compact(got)); diff != "" {
+		t.Errorf("%s (-parser +here):\n%s", name, diff)
+	}
+}
+
+// texts are all profiles of the packages, by their path. A newer package that
+// lacks some must be looked at.
+func (r release) texts(t *testing.T) map[string]string {
+	t.Helper()
+	root := r.root(t)
 	all := map[string]string{}
 	for _, folder := range []string{"etc/apparmor.d", "usr/share/apparmor/extra-profiles"} {
 		entries, err := os.ReadDir(filepath.Join(root, folder))
@@ -167,8 +179,8 @@ func debianProfiles(t *testing.T) map[string]string {
 			}
 		}
 	}
-	if len(all) < 100 {
-		t.Fatalf("only %d profiles in the packages", len(all))
+	if len(all) < r.profiles {
+		t.Fatalf("only %d profiles in the packages of %s", len(all), r.suite)
 	}
 	return all
 }
@@ -176,8 +188,14 @@ func debianProfiles(t *testing.T) map[string]string {
 // TestRealProfiles: every profile of Debian's packages is read, and most are
 // forbidden by default, as they attach to programs of the host.
 func TestRealProfiles(t *testing.T) {
+	for name, r := range releases() {
+		t.Run(name, func(t *testing.T) { readAll(t, r) })
+	}
+}
+
+func readAll(t *testing.T, r release) {
 	k := apparmor.NewKind()
-	all, forbidden, by := debianProfiles(t), 0, map[apparmor.RuleClass]int{}
+	all, forbidden, by := r.texts(t), 0, map[apparmor.RuleClass]int{}
 	for name, text := range all {
 		p, err := k.Parse(name, []byte(text))
 		if err != nil {
@@ -185,6 +203,7 @@ func TestRealProfiles(t *testing.T) {
 			continue
 		}
 		readAgain(t, p.(*apparmor.Profile))
+		p.(*apparmor.Profile).Findings()
 		classes := map[apparmor.RuleClass]bool{}
 		for _, v := range apparmor.Violations(p.(*apparmor.Profile)) {
 			classes[v.Class] = true
@@ -219,7 +238,13 @@ func counts(by map[apparmor.RuleClass]int) string {
 // TestPowerfulAbstractions: an abstraction that holds what is forbidden here
 // is forbidden too. Debian's are read; the others of the list are Ubuntu's.
 func TestPowerfulAbstractions(t *testing.T) {
-	root := filepath.Join(debianRoot(t), "etc", "apparmor.d", "abstractions")
+	for name, r := range releases() {
+		t.Run(name, func(t *testing.T) { readAbstractions(t, r) })
+	}
+}
+
+func readAbstractions(t *testing.T, r release) {
+	root := filepath.Join(r.policy(t), "abstractions")
 	read, powerful := 0, 0
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -252,7 +277,7 @@ func TestPowerfulAbstractions(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || read < 50 || powerful < 5 {
+	if err != nil || read < r.abstractions || powerful < 5 {
 		t.Errorf("%d abstractions read, %d of them powerful: %v", read, powerful, err)
 	}
 }
@@ -281,8 +306,10 @@ func TestRuntimesDefaults(t *testing.T) {
 		if err := apparmor.NewKind().Constrain(parse(t, renamed), profile.ForAnyone(), raw(limits)); err != nil {
 			t.Errorf("%s with %s: %v", module, limits, err)
 		}
-		if _, err := realParser(t, text, "-S"); err != nil {
-			t.Errorf("%s: the parser says %v", module, err)
+		for name, r := range releases() {
+			if _, err := r.parser(t, text, "-S"); err != nil {
+				t.Errorf("%s: %s says %v", module, name, err)
+			}
 		}
 	}
 }
@@ -320,15 +347,21 @@ func rendered(t *testing.T, module, file string) string {
 // TestReadingIsTheParsers: what is written from what was read compiles to the
 // same binary policy as the text itself, so nothing was read otherwise.
 func TestReadingIsTheParsers(t *testing.T) {
+	for name, r := range releases() {
+		t.Run(name, func(t *testing.T) { compareAll(t, r) })
+	}
+}
+
+func compareAll(t *testing.T, r release) {
 	texts := map[string]string{"nginx": nginx}
-	all := debianProfiles(t)
+	all := r.texts(t)
 	for i, name := range slices.Sorted(maps.Keys(all)) {
 		if i%4 == 0 { // all of them take the compiler a quarter of a minute
 			texts[name] = all[name]
 		}
 	}
 	for _, e := range corpus.Escapes() {
-		if !e.Newer && e.Class != "" {
+		if e.Class != "" {
 			texts[e.Name] = e.Policy()
 		}
 	}
@@ -338,11 +371,11 @@ func TestReadingIsTheParsers(t *testing.T) {
 		if conditional(p) {
 			continue // written without its conditions
 		}
-		want, err := realParser(t, texts[name], "-S")
+		want, err := r.parser(t, texts[name], "-S")
 		if err != nil {
 			continue // of its own packages, the local files are missing
 		}
-		got, err := realParser(t, p.Policy.String(), "-S")
+		got, err := r.parser(t, p.Policy.String(), "-S")
 		if err != nil || got != want {
 			t.Errorf("%s compiles to %d bytes, and written again to %d, %v:\n%s", name, len(want), len(got), err, p.Policy)
 		}

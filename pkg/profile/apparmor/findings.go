@@ -108,6 +108,9 @@ func (f *finder) rule(r *policy.Rule) {
 
 func (f *finder) file(r *policy.Rule) {
 	file := r.File
+	if file.Aimless {
+		f.add(r.Pos, "%s links to any file: parsers look at the target only where the access stands before the path", shown(r.String()))
+	}
 	writable := strings.ContainsAny(file.Access, "wa")
 	switch {
 	case file.Bare:

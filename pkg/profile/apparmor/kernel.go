@@ -76,10 +76,10 @@ func (j *judge) kernelWrites(p *policy.Profile) {
 
 // linked judges what a rule may give another name to. Under that the file is
 // what the rules for the name say, and no deny rule for the file holds; but for
-// "subset", which the kernel compares. No link is made to /proc or /sys, so
+// links that the kernel compares. No link is made to /proc or /sys, so
 // what is found are devices.
 func (j *judge) linked(r *policy.Rule, among *glob.Set) {
-	if r.Denies() || r.File == nil || r.File.Target == "" || r.File.Exec != "" || r.File.Subset {
+	if r.Denies() || r.File == nil || r.File.Target == "" || r.File.Exec != "" || r.File.Subset || r.File.Aimless {
 		return
 	}
 	for _, path := range j.globs(&policy.FileRule{Path: r.File.Target}, glob.Most) {
@@ -166,7 +166,7 @@ func isPowerful(abstraction string) bool {
 
 func powerful() []string {
 	return []string{
-		"apache2-common", "apparmor_api/change_profile", "libvirt-lxc", "libvirt-qemu", "lxc", "nvidia", "opencl", "opencl-nvidia",
+		"apache2-common", "apparmor_api/change_profile", "authentication", "devices-usb", "libvirt-lxc", "libvirt-qemu", "lxc", "nvidia", "opencl", "opencl-nvidia",
 		"snap_browsers", "ubuntu-bittorrent-clients", "ubuntu-browsers", "ubuntu-browsers.d", "ubuntu-console-browsers",
 		"ubuntu-console-email", "ubuntu-email", "ubuntu-feed-readers", "ubuntu-gnome-terminal", "ubuntu-helpers",
 		"ubuntu-konsole", "ubuntu-media-players", "ubuntu-unity7-base", "ubuntu-unity7-launcher", "ubuntu-unity7-messaging", "ubuntu-xterm",

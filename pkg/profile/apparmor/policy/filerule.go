@@ -30,6 +30,7 @@ func (p *parser) fileRule(r *Rule) *Error {
 	if err := p.target(f); err != nil {
 		return err
 	}
+	f.Aimless = pathFirst && f.Target != "" && f.Exec == ""
 	return p.agrees(r, start)
 }
 

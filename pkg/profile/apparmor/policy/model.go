@@ -145,6 +145,9 @@ type FileRule struct {
 	Safety string // "safe", "unsafe" or empty
 	Subset bool   // of links
 	Target string // after "->": a profile for Exec, a path for links
+	// Aimless is set where a link's path stands before its access: parsers 3 and 4
+	// do not look at Target then, and compare what both names allow.
+	Aimless bool
 }
 
 // Terms are the parts of a rule that is not about files.

@@ -411,10 +411,11 @@ func (p *parser) flags(to *Profile) *Error {
 		if takes, known := knownFlags()[flag.Name]; !known || takes != (flag.Value != "") {
 			return p.fail(it.off, "%s is no flag of a profile", quote(it.text))
 		}
-		if slices.ContainsFunc(to.Flags, func(f Flag) bool { return f.Name == flag.Name }) {
-			return p.fail(it.off, "the flag %s stands here twice", flag.Name)
+		if i := slices.IndexFunc(to.Flags, func(f Flag) bool { return f.Name == flag.Name }); i < 0 {
+			to.Flags = append(to.Flags, flag)
+		} else if to.Flags[i].Value != flag.Value { // Debian's own profiles repeat flags
+			return p.fail(it.off, "the flag %s stands here twice, with different values", flag.Name)
 		}
-		to.Flags = append(to.Flags, flag)
 	}
 	if len(to.Flags) == 0 {
 		return p.fail(p.off, "a list of flags may not be empty")

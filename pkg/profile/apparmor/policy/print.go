@@ -168,7 +168,7 @@ func (f *FileRule) text() string {
 	if f.Safety != "" {
 		parts = append(parts, f.Safety)
 	}
-	links := f.Target != "" && strings.Contains(f.Access, "l")
+	links := f.Target != "" && strings.Contains(f.Access, "l") && !f.Aimless
 	switch {
 	case f.Subset:
 		parts = append(parts, f.Access+f.Exec, "subset", writtenPath(f.Path))

@@ -281,7 +281,7 @@ func (s *scanner) settle(start int, raw string) (string, *Error) {
 // word reads an unquoted word: to white space, or to a comma that white space
 // follows.
 func (s *scanner) word(inList bool) (string, *Error) {
-	start, depth := s.off, 0
+	start, depth, class := s.off, 0, false
 	for {
 		c := s.peek()
 		switch {
@@ -291,6 +291,7 @@ func (s *scanner) word(inList bool) (string, *Error) {
 			return "", s.fail(s.off, "%q may not stand in a word without a backslash or quotes around the word", string(c))
 		case inList && c == '(':
 			return "", s.fail(s.off, "a parenthesis may not stand in a word")
+		case c == ',' && class && !s.endsAfterComma(): // [6,7] holds a comma, too
 		case c == ',' && (depth == 0 || s.endsAfterComma()):
 			if !s.endsAfterComma() {
 				return "", s.fail(s.off, "a comma inside of a word needs a backslash or quotes around the word; one that ends a rule needs white space after it")
@@ -300,6 +301,8 @@ func (s *scanner) word(inList bool) (string, *Error) {
 			if s.off+1 < len(s.src) && s.src[s.off+1] != '\n' {
 				s.off++
 			}
+		case c == '[' || c == ']':
+			class = c == '['
 		case c == '{':
 			depth++
 		case c == '}':

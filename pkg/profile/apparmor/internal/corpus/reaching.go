@@ -42,7 +42,7 @@ func kernelEscapes() []Escape {
 		{"a release agent", "/sys/fs/cgroup/** w,", "", "the kernel runs it on the host when a group is empty", "kernel-interface", false},
 		{"the machine's memory", "/dev/mem rw,", "", "it is the whole machine", "kernel-interface", false},
 		{"a link to the machine's memory", "/dev/x rw,\nlink /dev/x -> /dev/mem,", "", "the other name may be written", "kernel-interface", false},
-		{"a link to any device", "/dev/x rwl -> /dev/*,", "", "the other name may be written", "kernel-interface", false},
+		{"a link to any device", "rwl /dev/x -> /dev/*,", "", "the other name may be written", "kernel-interface", false},
 		{"the machine's memory by a glob", "/dev/* rw,", "", "it is the whole machine", "kernel-interface", false},
 	}
 }
