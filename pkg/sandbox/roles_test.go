@@ -32,6 +32,7 @@ func roles() map[string]func() error {
 		"fetch":   fetchWorks,
 		"probe":   probe,
 		"limits":  limited,
+		"parent":  parent,
 	}
 }
 
@@ -313,6 +314,11 @@ func fetchWorks() error {
 	}
 	fmt.Println("works")
 	return nil
+}
+
+// parent starts a program that does not end, and prints its process ID.
+func parent() error {
+	return Run(context.Background(), Program{Path: perl, Args: []string{"-e", "$| = 1; print $$; sleep 100"}, Stdout: os.Stdout})
 }
 
 // limited prints the limits that it set.

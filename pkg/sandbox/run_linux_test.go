@@ -200,18 +200,42 @@ func TestGroupEnds(t *testing.T) {
 	out := &Output{Max: 1 << 10}
 	start := time.Now()
 	must(t, Run(t.Context(), Program{Path: perl, Args: []string{"-e", `defined(my $p = fork) or die; if (!$p) { sleep 100 } print $p`}, Stdout: out, Filter: Tool}))
-	pid, err := strconv.Atoi(out.String())
+	goes(t, out.String())
+	if time.Since(start) > 50*time.Second {
+		t.Error("its end was waited for")
+	}
+}
+
+// TestEndsWithThisProcess kills what started a program.
+func TestEndsWithThisProcess(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+	cmd.Env = append(os.Environ(), role+"=parent")
+	out, err := cmd.StdoutPipe()
 	must(t, err)
-	for {
-		// The killed one is gone, or waits for its new parent.
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	must(t, cmd.Start())
+	pid := make([]byte, 20)
+	n, err := out.Read(pid)
+	must(t, err)
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait() // it was killed
+	goes(t, string(pid[:n]))
+}
+
+// goes waits until a process has ended: it is gone, or waits for its new parent.
+func goes(t *testing.T, pid string) {
+	t.Helper()
+	if _, err := strconv.Atoi(pid); err != nil {
+		t.Fatal(err)
+	}
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		status, err := os.ReadFile("/proc/" + pid + "/stat")
 		if err != nil || strings.Contains(string(status), ") Z ") {
 			return
 		}
-		if time.Since(start) > 50*time.Second {
+		if time.Since(start) > 20*time.Second {
 			t.Fatalf("it runs: %s", status)
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -45,6 +45,12 @@ func importRules() []importRule {
 			}
 			return "reasons are a leaf that everything may import"
 		}},
+		{of: in("pkg/sandbox"), forbidden: func(p string) string {
+			if isStandard(p) || within(p, "golang.org/x/sys") || within(p, "golang.org/x/net/bpf") || within(p, Module+"/pkg/reason") {
+				return ""
+			}
+			return "what starts first and drops privileges has few to trust"
+		}},
 		{of: in("pkg"), forbidden: never("imports point downwards", own("cmd"))},
 		{of: in("api", "cmd", "pkg"), forbidden: never("what ships does not import tests", ownTests)},
 		{of: in("pkg/artifact"), forbidden: never("imports point downwards", own("pkg/node"))},

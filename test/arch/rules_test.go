@@ -85,11 +85,12 @@ func TestTreeRulesObject(t *testing.T) {
 				"pkg/profile/a.go":          `package a; import "` + Module + `/pkg/artifact/pack"`,
 				"pkg/artifact/a.go":         `package a; import "` + Module + `/pkg/artifact/fetchtest"`,
 				"pkg/reason/a.go":           `package a; import "github.com/opencontainers/go-digest"`,
+				"pkg/sandbox/a.go":          `package a; import ("golang.org/x/net/http2"; "golang.org/x/sys/unix"; "` + Module + `/pkg/durable")`,
 				"pkg/artifact/pack/a.go":    `package a`,
 				"pkg/artifact/pack/main.go": `package a; import "` + Module + `/cmd/confine/internal/x"`,
 			},
 			want: []string{
-				"reasons are a leaf", "imports point downwards", "imports point downwards",
+				"reasons are a leaf", "has few to trust", "has few to trust", "imports point downwards", "imports point downwards",
 				"what ships does not import tests", "imports point downwards",
 			},
 		},
