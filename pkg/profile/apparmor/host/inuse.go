@@ -3,14 +3,11 @@ package host
 import (
 	"errors"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/confine-dev/confine/pkg/profile"
+	"github.com/confine-dev/confine/pkg/profile/internal/hostcheck"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -24,7 +21,7 @@ func (w *work) unused(o profile.Owner, names []string) error {
 	under, err := underProfiles(w.h.proc)
 	if err != nil {
 		return reason.New(reason.InstallFailed, o.String(), "whether a process is under %s cannot be told: %w", names[0], err).
-			WithAdvice("run with the host's process IDs (hostPID) and as root")
+			WithAdvice("run with the host's process IDs (hostPID), as root, and where /proc hides processes (hidepid) with CAP_SYS_PTRACE")
 	}
 	for _, name := range names {
 		if pid, used := under[name]; used {
@@ -38,33 +35,15 @@ func (w *work) unused(o profile.Owner, names []string) error {
 // underProfiles returns, for each profile that a thread is under, one such
 // process. Threads can be under different profiles.
 func underProfiles(proc string) (map[string]string, error) {
-	processes, err := os.ReadDir(proc)
-	if err != nil {
-		return nil, err
-	}
 	found := map[string]string{}
-	for _, p := range processes {
-		if strings.Trim(p.Name(), "0123456789") != "" {
-			continue
+	err := hostcheck.EachTask(proc, func(pid, task string) error {
+		label, err := labelOf(task)
+		for _, name := range namesOf(label) {
+			found[name] = pid
 		}
-		threads, err := os.ReadDir(filepath.Join(proc, p.Name(), "task"))
-		if ended(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, t := range threads {
-			label, err := labelOf(filepath.Join(proc, p.Name(), "task", t.Name()))
-			if err != nil && !ended(err) {
-				return nil, err
-			}
-			for _, name := range namesOf(label) {
-				found[name] = p.Name()
-			}
-		}
-	}
-	return found, nil
+		return err
+	})
+	return found, err
 }
 
 // labelOf reads what a thread is under. attr/current is shared by all security
@@ -99,9 +78,4 @@ func namesOf(label string) []string {
 		}
 	}
 	return names
-}
-
-// ended reports errors of processes that ended while they were looked at.
-func ended(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
 }

@@ -53,7 +53,7 @@ func open(o Options, k kernel, c compiler) (*Host, error) {
 	}
 	h.kernel, h.compiler = k, c
 	if _, ok := k.(securityfs); !ok {
-		h.proc = "." // a folder without processes
+		h.proc = "testdata/proc" // of a machine with nothing but its first process
 	}
 	return h, nil
 }

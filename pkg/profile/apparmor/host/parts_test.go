@@ -130,7 +130,7 @@ func TestRemovalWaitsForProcesses(t *testing.T) {
 	web := profile.Owner{Namespace: "shop", Name: "web"}
 	must(t, h.Install(t.Context(), []profile.Unit{unit(web, profiletest.First)})[0].Err)
 	attr := filepath.Join(proc, "42", "task", "43", "attr", "apparmor")
-	must(t, os.MkdirAll(attr, 0o755))
+	must(t, errors.Join(os.MkdirAll(attr, 0o755), os.Mkdir(filepath.Join(proc, "1"), 0o755)))
 	must(t, os.WriteFile(filepath.Join(attr, "current"), []byte("confine.shop.web.worker//child (enforce)\n"), 0o600))
 	before, err := state(root, k)
 	must(t, err)

@@ -6,12 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/confine-dev/confine/pkg/profile"
+	"github.com/confine-dev/confine/pkg/profile/internal/hostcheck"
 	"github.com/confine-dev/confine/pkg/reason"
 )
 
@@ -89,39 +89,17 @@ func unused(proc string, o profile.Owner, types []string) error {
 
 // runningTypes returns, for each type that a thread runs as, one such process.
 func runningTypes(proc string) (map[string]string, error) {
-	processes, err := os.ReadDir(proc)
-	if err != nil {
-		return nil, err
-	}
-	// Where the first process cannot be seen, others may be hidden, too.
-	if !slices.ContainsFunc(processes, func(e fs.DirEntry) bool { return e.Name() == "1" }) {
-		return nil, fmt.Errorf("%s does not show all processes", proc)
-	}
 	found := map[string]string{}
-	for _, p := range processes {
-		if strings.Trim(p.Name(), "0123456789") != "" {
-			continue
+	err := hostcheck.EachTask(proc, func(pid, task string) error {
+		label, err := os.ReadFile(filepath.Join(task, "attr/current"))
+		// user:role:type:level
+		if parts := strings.Split(strings.TrimRight(string(label), "\x00\n"), ":"); len(parts) > 2 {
+			found[parts[2]] = pid
 		}
-		threads, err := os.ReadDir(filepath.Join(proc, p.Name(), "task"))
-		if err != nil && !ended(err) {
-			return nil, err
+		if errors.Is(err, unix.EINVAL) {
+			return nil // so says a kernel that labels no process
 		}
-		for _, t := range threads {
-			label, err := os.ReadFile(filepath.Join(proc, p.Name(), "task", t.Name(), "attr/current"))
-			// A kernel that labels no process says that the argument is invalid.
-			if err != nil && !ended(err) && !errors.Is(err, unix.EINVAL) {
-				return nil, err
-			}
-			// user:role:type:level
-			if parts := strings.Split(strings.TrimRight(string(label), "\x00\n"), ":"); len(parts) > 2 {
-				found[parts[2]] = p.Name()
-			}
-		}
-	}
-	return found, nil
-}
-
-// ended reports errors of processes that ended while they were looked at.
-func ended(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+		return err
+	})
+	return found, err
 }

@@ -55,7 +55,7 @@ func onHost(header string, rules ...string) string {
 
 // HarnessRules are what programs of the test need to run at all. The safe default
 // admits them.
-const HarnessRules = "  /{confine-vm/*,bin/sh,root/x,usr/sbin/sshd} mr,\n  /proc/[0-9]*/attr/{,apparmor/}current r,\n"
+const HarnessRules = "  /{confine-vm/*,bin/sh,home/0/x,usr/sbin/sshd} mr,\n  /proc/[0-9]*/attr/{,apparmor/}current r,\n"
 
 func nameDemos() map[string]Demo {
 	return map[string]Demo{
@@ -102,7 +102,7 @@ func headerDemos() map[string]Demo {
 	return map[string]Demo{
 		"an attachment":               catches("/usr/sbin/sshd"),
 		"an attachment by glob":       catches("/usr/sbin/sshd"),
-		"an attachment by variable":   catches("/root/x"),
+		"an attachment by variable":   catches("/home/0/x"),
 		"an attachment by attributes": catches("/usr/sbin/sshd"),
 		"a child that attaches":       unshown("what a child attaches to is asked by cx rules of its own text alone"),
 		"complain mode":               loose,

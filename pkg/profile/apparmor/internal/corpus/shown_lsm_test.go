@@ -30,7 +30,7 @@ func furnish() error {
 		_ = os.Remove(name)
 		errs = append(errs, os.MkdirAll(filepath.Dir(name), 0o755), os.Link("/confine-vm/program", name))
 	}
-	for _, name := range []string{"/bin/sh", "/usr/sbin/sshd", "/root/x", "/x", "/srv/x"} {
+	for _, name := range []string{"/bin/sh", "/usr/sbin/sshd", "/home/0/x", "/x", "/srv/x"} {
 		link(name)
 	}
 	errs = append(errs, unix.Setxattr("/usr/sbin/sshd", "security.tag", []byte("x"), 0))
@@ -48,8 +48,7 @@ func furnish() error {
 	return errors.Join(errs...)
 }
 
-// compiled remembers what the parser made.
-var parsing time.Duration
+// compiler remembers what the parser made.
 
 type compiler map[string][]byte
 
@@ -57,8 +56,6 @@ type compiler map[string][]byte
 func (c compiler) load(t *testing.T, text string) {
 	t.Helper()
 	if c[text] == nil {
-		begin := time.Now()
-		defer func() { parsing += time.Since(begin) }()
 		cmd := exec.Command("apparmor_parser", "-Q", "-K", "-S", "-q")
 		cmd.Stdin = strings.NewReader(text)
 		out, err := cmd.Output()
@@ -250,10 +247,15 @@ func TestEscapesAreRealOnTheKernel(t *testing.T) {
 			if yes, said := works(t, d); !yes {
 				t.Errorf("%s %s does not work: %s\n%s", d.Do, d.On, said, e.Frame(rules))
 			}
-			shown++
+			if !t.Failed() {
+				shown++
+			}
 		})
 	}
-	t.Logf("%d of %d escapes were shown in %s, %s", shown, len(Escapes()), time.Since(start), parsing)
+	if shown < 130 {
+		t.Errorf("only %d escapes were shown", shown)
+	}
+	t.Logf("%d of %d escapes were shown in %s", shown, len(Escapes()), time.Since(start))
 }
 
 // judge holds that the safe default refuses the very text that is loaded, and
