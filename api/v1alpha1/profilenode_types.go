@@ -352,7 +352,7 @@ type ProfileReport struct {
 	// nobody wants, or those that an update dropped.
 	//
 	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:MaxItems=2048
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=512
 	// +optional

@@ -321,6 +321,41 @@ func TestAFailingRestoreIsRepaired(t *testing.T) {
 	}
 }
 
+// TestWhatNobodyCanNameNeedsNoRelease: a kernel lost a unit that cannot be
+// brought back, and its host still lists it.
+func TestWhatNobodyCanNameNeedsNoRelease(t *testing.T) {
+	n := newNode(t)
+	n.inCluster()
+	nameless := &namelessHost{MemoryHost: n.alpha}
+	n.hosts = []profile.Host{nameless}
+	n.manifest("m", "nginx", n.remote.push(t, n.kinds, []string{"a.alpha=one"}, theKey()), "")
+	n.once()
+	n.remove(n.manifests + "/m.yaml")
+	n.once()
+	n.now = n.now.Add(2 * agent.DefaultRemovalDelay)
+	n.once()
+	n.wantFiles(n.alpha, "nginx", "a.alpha=one") // a workload may name it
+	nameless.lost = true
+	n.once()
+	n.wantFiles(n.alpha, "nginx", "")
+}
+
+// namelessHost lists units without their references once they are lost.
+type namelessHost struct {
+	*profiletest.MemoryHost
+	lost bool
+}
+
+func (h *namelessHost) Installed(ctx context.Context) ([]profile.Installed, error) {
+	installed, err := h.MemoryHost.Installed(ctx)
+	for i := range installed {
+		if h.lost {
+			installed[i].References, installed[i].Files = nil, nil
+		}
+	}
+	return installed, err
+}
+
 // countingKind counts how often payloads are read.
 type countingKind struct {
 	plainKind

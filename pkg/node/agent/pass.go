@@ -229,7 +229,7 @@ func (a *Agent) released(p *pass) func(journal.Key, time.Time) bool {
 	}
 	return func(key journal.Key, due time.Time) bool {
 		if view := p.hosts[key.Kind]; view != nil && view.known {
-			if _, there := view.installed[key.Owner]; !there {
+			if found, there := view.installed[key.Owner]; !there || len(found.References) == 0 {
 				return true // nothing is in force that a workload could name
 			}
 		}

@@ -25,6 +25,10 @@ const (
 	maxProblems   = 8
 	maxKinds      = 16
 	maxReferences = 64
+	// maxRemoving is more than a profile can have of all kinds: 64 files of each,
+	// and 16 names in one of AppArmor's. What could not be named in full would
+	// never be released.
+	maxRemoving = 2048
 	maxShort      = 64
 	maxName       = 63
 	maxReference  = 512
@@ -134,16 +138,16 @@ func reportOf(p status.Profile) v1alpha1.ProfileReport {
 	}
 	// Only what can be named in full may be offered for removal: who releases it
 	// looks whether a pod names it.
-	if r := p.Removal; r != nil && len(r.References) > 0 && len(references(r.References)) == len(r.References) {
+	if r := p.Removal; r != nil && len(r.References) > 0 && len(references(r.References, maxRemoving)) == len(r.References) {
 		report.Removing, report.RemoveAt = r.References, metav1.NewTime(r.At.UTC())
 	}
 	return report
 }
 
-// references are those that the API takes.
-func references(all []string) []string {
+// references are those that the API takes, at most limit.
+func references(all []string, limit int) []string {
 	found := slices.DeleteFunc(slices.Clone(all), func(r string) bool { return r == "" || len(r) > maxReference })
-	return found[:min(len(found), maxReferences)]
+	return found[:min(len(found), limit)]
 }
 
 // sha256Of is the digest where it is one of the API's.
@@ -157,7 +161,7 @@ func sha256Of(d digest.Digest) string {
 func kindReports(kinds []status.Kind) []v1alpha1.KindReport {
 	var found []v1alpha1.KindReport
 	for _, k := range kinds[:min(len(kinds), maxKinds)] {
-		report := v1alpha1.KindReport{Name: short(k.Name, maxName), References: references(k.References)}
+		report := v1alpha1.KindReport{Name: short(k.Name, maxName), References: references(k.References, maxReferences)}
 		if k.Reason.Valid() {
 			report.Reason = string(k.Reason)
 		}

@@ -40,7 +40,7 @@ func described(installed digest.Digest, conditions ...status.Condition) status.P
 func TestReportOf(t *testing.T) {
 	base := v1alpha1.ProfileReport{Namespace: "web", Name: "nginx", UID: "u", WantedDigest: wanted.String(), Policies: "0123456789abcdef"}
 	with := func(change func(*v1alpha1.ProfileReport)) v1alpha1.ProfileReport { r := base; change(&r); return r }
-	many := make([]string, 65)
+	many := make([]string, maxRemoving+1)
 	for i := range many {
 		many[i] = fmt.Sprintf("confine/web/nginx/%d.json", i)
 	}
@@ -118,6 +118,11 @@ func TestReportOf(t *testing.T) {
 				Namespace: "web", Name: "nginx", InstalledDigest: before.String(), State: v1alpha1.StateRemoving, Verified: metav1.ConditionUnknown,
 				Message: "it goes", Removing: []string{"confine/web/nginx/a.json"}, RemoveAt: metav1.NewTime(someTime),
 			},
+		},
+		"as much goes as can be named": {
+			status.Profile{Owner: nginx, InstalledDigest: before, Removal: &status.Removal{At: someTime, References: many[1:]}},
+			v1alpha1.ProfileReport{Namespace: "web", Name: "nginx", InstalledDigest: before.String(), State: v1alpha1.StateRemoving, Verified: metav1.ConditionUnknown,
+				Removing: many[1:], RemoveAt: metav1.NewTime(someTime)},
 		},
 		"too much goes to name it": {
 			status.Profile{Owner: nginx, InstalledDigest: before, Removal: &status.Removal{At: someTime, References: many}},

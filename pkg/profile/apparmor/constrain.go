@@ -99,12 +99,19 @@ type judge struct {
 	budget    int // of comparing globs, for the whole text
 }
 
+// maxNames bounds the names that one text gives to pods. A node offers all names
+// of an artifact for removal at once, and has to be able to say them.
+const maxNames = 16
+
 // violations returns what l forbids in f, in the order of the text.
 func violations(f *policy.File, by profile.Scope, l limits) []Violation {
 	j := &judge{limits: l, by: by, file: f, names: map[string]bool{}, variables: variablesOf(f), budget: searchBudget}
 	walk(f, func(name string, _ *policy.Profile) { j.names[name] = true })
 	j.preamble()
-	for _, p := range f.Profiles {
+	for i, p := range f.Profiles {
+		if i == maxNames {
+			j.object(p.Pos, NameClass, "more than %d profiles in one text, children not counted: split it", maxNames)
+		}
 		j.topName(p)
 	}
 	walk(f, j.profile)
