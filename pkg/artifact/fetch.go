@@ -37,7 +37,8 @@ type Fetcher interface {
 	Blob(ctx context.Context, repo reference.Repository, desc ocispec.Descriptor) ([]byte, error)
 	// Signatures starts a lazy walk over the signatures attached to d. Nothing
 	// is contacted before the first Next. seen names candidates that an
-	// earlier pass has tried: they are skipped without fetching them.
+	// earlier pass has tried: they are skipped without fetching them. What the
+	// walk holds may be given back only when ctx ends.
 	Signatures(ctx context.Context, repo reference.Repository, d digest.Digest, seen func(digest.Digest) bool) Signatures
 }
 

@@ -287,7 +287,9 @@ func (p *Puller) verify(ctx context.Context, from Fetcher, matched *trust.Matche
 		// It counted in an earlier pass; if it no longer does, the verdict says so.
 		_ = session.Offer(ctx, c)
 	}
-	err := walk(ctx, from.Signatures(ctx, sub.Repository, sub.Digest, pass.has), session, &pass)
+	walking, done := context.WithCancel(ctx) // a walk may hold something until this ends
+	err := walk(walking, from.Signatures(walking, sub.Repository, sub.Digest, pass.has), session, &pass)
+	done()
 	if session.Met() {
 		art.Verdict, err = session.Verdict()
 		art.Evidence.Signatures = session.Counted()

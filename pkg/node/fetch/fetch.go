@@ -92,7 +92,7 @@ func defaultLimits() limits {
 		open:    32,
 		connect: 10 * time.Second,
 		respond: 30 * time.Second,
-		idle:    time.Minute,
+		idle:    10 * time.Second,
 		leave:   3 * time.Second,
 		restart: 100 * time.Millisecond,
 		healthy: time.Minute,
