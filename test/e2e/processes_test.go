@@ -59,6 +59,7 @@ func fetchIsKilled(s *scene) {
 	s.change("web", func(spec *v1alpha1.SecurityProfileSpec) { spec.Artifact = after })
 	s.ready("web", after, nodes)
 	s.tellMemory(1)
+	s.logsKeepThePassword()
 	for n := 1; n <= nodes; n++ {
 		if now := s.process(n, agentRole); now != agents[n] {
 			s.t.Errorf("%s: the agent is process %d, and was %d: it did not outlive its fetch process", cluster.NodeName(n), now, agents[n])
@@ -73,6 +74,19 @@ func (s *scene) tellMemory(n int) {
 		peak, err := procfs.Peak(s.process(n, does))
 		s.must(err)
 		s.t.Logf("the %s process took %.0f MiB at most", does, peak)
+	}
+}
+
+// logsKeepThePassword holds that no container of the agents says it.
+func (s *scene) logsKeepThePassword() {
+	s.t.Helper()
+	out, err := s.Kubectl(s.ctx(), "logs", "--namespace="+lab.Namespace, "--selector=app.kubernetes.io/component=agent", "--all-containers", "--tail=-1")
+	s.must(err)
+	if !strings.Contains(out, "fetch child") {
+		s.t.Errorf("that is not what agents log:\n%s", out)
+	}
+	if strings.Contains(out, s.Registry.Password) {
+		s.t.Error("the password of the registry is in the log")
 	}
 }
 

@@ -55,7 +55,7 @@ func (l *Lab) Push(ctx context.Context, repository, signer string, profile []byt
 // PushFiles pushes files to REPOSITORY:TAG and returns REPOSITORY@DIGEST.
 func (l *Lab) PushFiles(ctx context.Context, target, signer string, files ...string) (string, error) {
 	args := append([]string{"push", target}, files...)
-	args = append(args, "--ca-file", l.Registry.CAFile)
+	args = append(args, "--ca-file", l.Registry.CAFile, "--docker-config", l.Registry.DockerConfig)
 	if signer != Nobody {
 		args = append(args, "--key", l.file(signer+".key"))
 	}

@@ -81,6 +81,7 @@ func (l *Lab) Wrappers(ctx context.Context) (string, error) {
 	}
 	environment := []string{
 		"KUBECONFIG=" + l.Cluster.Kubeconfig(), "KUBECACHEDIR=" + l.file("kubectl"), "COSIGN_PASSWORD=" + password, "SSL_CERT_FILE=" + l.Registry.CAFile,
+		"DOCKER_CONFIG=" + filepath.Dir(l.Registry.DockerConfig),
 		"HELM_CACHE_HOME=" + l.file("helm", "cache"), "HELM_CONFIG_HOME=" + l.file("helm", "config"), "HELM_DATA_HOME=" + l.file("helm", "data"),
 	}
 	for name, args := range map[string][]string{

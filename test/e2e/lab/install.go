@@ -17,11 +17,8 @@ const (
 	release     = "confine"
 	caConfigMap = "registry-ca"
 	caKey       = "ca.crt"
-	// credentials are for a registry that nobody asks here: they have to be
-	// readable to who speaks to registries, and to nobody else.
-	credentials     = "registries"
-	credentialsText = `{"auths":{"registry.example.com":{"auth":"bm9kZXM6c2VjcmV0"}}}`
-	helmTimeout     = "3m"
+	credentials = "registry-credentials"
+	helmTimeout = "3m"
 )
 
 // Install installs Confine from its chart, with the lab's image and certificate
@@ -93,9 +90,13 @@ func (l *Lab) makeNamespace(ctx context.Context) error {
 		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: caConfigMap},
 		Data:       map[string]string{caKey: string(authority)},
 	}
+	password, err := os.ReadFile(l.Registry.DockerConfig)
+	if err != nil {
+		return err
+	}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: credentials},
-		Type:       corev1.SecretTypeDockerConfigJson, StringData: map[string]string{corev1.DockerConfigJsonKey: credentialsText},
+		Type:       corev1.SecretTypeDockerConfigJson, Data: map[string][]byte{corev1.DockerConfigJsonKey: password},
 	}
 	for _, err := range []error{l.Client.Create(ctx, namespace), l.Client.Create(ctx, config), l.Client.Create(ctx, secret)} {
 		if err != nil && !apierrors.IsAlreadyExists(err) {

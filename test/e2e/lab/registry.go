@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/confine-dev/confine/test/kube/cluster"
 	"github.com/confine-dev/confine/test/tools"
@@ -32,12 +35,18 @@ const (
 )
 
 // Registry is the registry of the distribution project, on the control plane's
-// address, with a certificate of an authority of its own.
+// address, with a certificate of an authority of its own. Who has no password
+// gets nothing.
 type Registry struct {
 	// Host is what references begin with.
 	Host string
 	// CAFile holds the certificate authority.
 	CAFile string
+	// DockerConfig is a docker config file with the one password, in a folder of
+	// its own.
+	DockerConfig string
+	// Password is that one.
+	Password string
 
 	lab     *Lab
 	config  string
@@ -56,6 +65,8 @@ http:
   addr: %q
   secret: none
   tls: {certificate: %q, key: %q}
+auth:
+  htpasswd: {realm: lab, path: %q}
 `
 
 // newRegistry writes its files.
@@ -69,14 +80,37 @@ func (l *Lab) newRegistry(ctx context.Context) (*Registry, error) {
 	}
 	r := &Registry{
 		Host: net.JoinHostPort(cluster.ControlAddress, registryPort), CAFile: l.file("registry", "ca.crt"),
-		lab: l, config: l.file("registry", "config.yml"), program: program,
+		DockerConfig: l.file("registry", "docker", "config.json"),
+		lab:          l, config: l.file("registry", "config.yml"), program: program,
 	}
 	certificate, key := l.file("registry", "tls.crt"), l.file("registry", "tls.key")
 	if err := writeCertificates(r.CAFile, certificate, key); err != nil {
 		return nil, err
 	}
-	text := fmt.Appendf(nil, registryConfig, l.file("registry", "storage"), r.Host, certificate, key)
+	passwords := l.file("registry", "htpasswd")
+	if err := r.writePassword(passwords); err != nil {
+		return nil, err
+	}
+	text := fmt.Appendf(nil, registryConfig, l.file("registry", "storage"), r.Host, certificate, key, passwords)
 	return r, os.WriteFile(r.config, text, 0o600)
+}
+
+// writePassword makes a user, for the registry and for those who ask it.
+func (r *Registry) writePassword(file string) error {
+	const user = "nodes"
+	r.Password = rand.Text()
+	hash, err := bcrypt.GenerateFromPassword([]byte(r.Password), bcrypt.MinCost)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%s:%s\n", user, hash), 0o600); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(r.DockerConfig), 0o700); err != nil {
+		return err
+	}
+	auth := base64.StdEncoding.EncodeToString([]byte(user + ":" + r.Password))
+	return os.WriteFile(r.DockerConfig, fmt.Appendf(nil, `{"auths":{%q:{"auth":%q}}}`, r.Host, auth), 0o600)
 }
 
 // Start starts it, with what it served before, and waits until it answers.
@@ -121,7 +155,11 @@ func (r *Registry) waitForAnswer(ctx context.Context) error {
 		}
 		response, err := (&http.Client{Transport: transport}).Do(request)
 		if err == nil {
-			return response.Body.Close()
+			err = response.Body.Close()
+			if response.StatusCode != http.StatusUnauthorized {
+				err = errors.Join(err, fmt.Errorf("the registry answers %s to who has no password", response.Status))
+			}
+			return err
 		}
 		select {
 		case end := <-r.ended:
