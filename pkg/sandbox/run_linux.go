@@ -17,6 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// waitDelay bounds how long the output of a program that ended is read. Its group is dead by then,
+// so it only matters where a process left the group; a busy machine needs
+// a while to read what is in the pipes.
+const waitDelay = 10 * time.Second
+
 // Run starts a program and waits for its end. It is ended, with all processes of its
 // group, when the context ends, when this process ends, and when it has taken
 // more than the Program says. The error is as of exec.Cmd.Run: an
@@ -119,7 +124,7 @@ func (p Program) command(ctx context.Context) (*exec.Cmd, func(), error) {
 	cmd.Env = append([]string{}, p.Env...)
 	cmd.Dir = p.Dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.Stdin, p.Stdout, p.Stderr
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = waitDelay
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if p.Filter.compiles() && os.Geteuid() == 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: Nobody, Gid: Nobody}
