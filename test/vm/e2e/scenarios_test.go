@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -32,6 +33,7 @@ func runScenarios(t *testing.T, k kernel) {
 		{"what nobody signed never reaches the kernel", unsignedIsRefused},
 		{"all kinds or none", requiredKinds},
 		{"what the agent's processes have left", privileges},
+		{"node purge takes all away", purge},
 	}, k.more...) {
 		t.Run(s.name, func(t *testing.T) { s.play(newNode(t, k, key)) })
 	}
@@ -179,5 +181,34 @@ func requiredKinds(n *node) {
 	n.installed(n.want(pinned, ", kinds: Supported"))
 	if !n.kernel.loaded(n.t) {
 		n.t.Error("the kernel does not have what it supports")
+	}
+}
+
+func purge(n *node) {
+	n.start()
+	n.installed(n.want(n.push(first(), n.key), ""))
+	running := newProcess(n.t, n.kernel)
+	command := func() (string, error) {
+		said, err := exec.CommandContext(n.t.Context(), "confine", "node", "purge", "--yes", "--root", state, "--kubelet-root", kubelet).CombinedOutput()
+		return string(said), err
+	}
+	if said, err := command(); err == nil || !strings.Contains(said, "an agent runs here") {
+		n.t.Errorf("beside an agent: %v, %s", err, said)
+	}
+	n.stop()
+	said, err := command()
+	if !strings.Contains(said, n.kernel.reference) || !strings.Contains(said, fmt.Sprintf("process %d ", running.cmd.Process.Pid)) {
+		n.t.Errorf("while a process is under the profile: %v, %s", err, said)
+	}
+	running.reads("after a purge that kept the profile", underFirst())
+	running.end()
+	if said, err := command(); err != nil {
+		n.t.Errorf("%v: %s", err, said)
+	}
+	n.nothing()
+	for _, folder := range []string{state, seccomp} {
+		if _, err := os.Lstat(folder); !errors.Is(err, fs.ErrNotExist) {
+			n.t.Errorf("%s is left: %v", folder, err)
+		}
 	}
 }

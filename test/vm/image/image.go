@@ -120,7 +120,7 @@ func (s Source) Write(out io.Writer, l LSM) error {
 }
 
 func appArmor(t *tree) error {
-	for _, folder := range []string{"/etc/apparmor", "/etc/apparmor.d", "/usr/share/apparmor-features"} {
+	for _, folder := range []string{"/etc/apparmor", "/etc/apparmor.d", "/usr/share/apparmor", "/usr/share/apparmor-features"} {
 		t.out.Tree(filepath.Join(t.root, folder), folder)
 	}
 	return t.program("/sbin/apparmor_parser")

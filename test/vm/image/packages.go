@@ -28,7 +28,7 @@ const kernelPackage = "linux-image-cloud-amd64"
 // by the dynamic linker's own tables; Writer fails where one is missing.
 func packages() []string {
 	return []string{
-		"busybox-static", "libc6", "apparmor",
+		"busybox-static", "libc6", "apparmor", "apparmor-profiles", "apparmor-profiles-extra",
 		"policycoreutils", "selinux-utils", "secilc", "coreutils", "libsemanage2", "libsemanage-common", "libsepol2", "libselinux1",
 		"libaudit1", "libcap-ng0", "libpcre2-8-0", "libbz2-1.0",
 	}
