@@ -348,3 +348,15 @@ func inherited(t *testing.T) *os.File {
 	t.Cleanup(func() { must(t, f.Close()) })
 	return f
 }
+
+// TestConverterMakesNoFile, not even an empty one: the filter lets it ask, and
+// Landlock refuses.
+func TestConverterMakesNoFile(t *testing.T) {
+	t.Parallel()
+	abi, err := landlockABI()
+	must(t, err)
+	if abi == 0 {
+		t.Skip("the kernel has no Landlock")
+	}
+	refused(t, Converter, attempts(place(t))["a new file"])
+}
