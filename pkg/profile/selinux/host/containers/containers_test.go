@@ -37,7 +37,7 @@ func root(t *testing.T, files map[string]string) string {
 			t.Fatal(err)
 		}
 		target, link := strings.CutPrefix(content, "-> ")
-		err := error(nil)
+		var err error
 		if link {
 			err = os.Symlink(target, at)
 		} else {

@@ -39,7 +39,7 @@ func (h host) open(name string, flags uint64) (*os.File, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return os.NewFile(uintptr(fd), name), nil //nolint:gosec // the kernel's own number
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 func (h host) exists(name string) (bool, error) {
