@@ -123,6 +123,18 @@ func TestEscapesAreReal(t *testing.T) {
 	}
 }
 
+// TestHarmlessProfilesCompile: both parsers take what the safe default admits.
+func TestHarmlessProfilesCompile(t *testing.T) {
+	for version, r := range releases() {
+		for name, text := range corpus.Harmless() {
+			refused := r.suite == debian.Bookworm && slices.Contains(corpus.NewerHarmless(), name)
+			if _, err := r.parser(t, text, "-S"); (err != nil) != refused {
+				t.Errorf("%s: %s: %v", version, name, err)
+			}
+		}
+	}
+}
+
 // TestNamesAreTheParsers: what is approved is what is loaded.
 func TestNamesAreTheParsers(t *testing.T) {
 	for _, r := range releases() {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -285,5 +286,28 @@ func judge(t *testing.T, e Escape, d Demo, rules string) {
 		if err := refused(e.Harmless(d, rules)); err != nil {
 			t.Errorf("the frame is refused: %v\n%s", err, e.Harmless(d, rules))
 		}
+	}
+}
+
+// TestHarmlessProfilesRun: a program runs under each, and is kept from the
+// kernel's interfaces.
+func TestHarmlessProfilesRun(t *testing.T) {
+	compiled := compiler{}
+	for name, text := range Harmless() {
+		if slices.Contains(NewerHarmless(), name) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			defer unloadAll(t)
+			_, header, _ := strings.Cut(text, "profile ")
+			under := strings.Fields(header)[0]
+			compiled.load(t, strings.ReplaceAll(text, "{\n", "{\n"+HarnessRules))
+			if _, said := done(actor(label, "", under)); !strings.Contains(said, "label "+under+"\n") {
+				t.Errorf("under %s: %s", under, said)
+			}
+			if yes, said := done(actor(Write, corePattern, under)); yes {
+				t.Errorf("under %s: %s", under, said)
+			}
+		})
 	}
 }
