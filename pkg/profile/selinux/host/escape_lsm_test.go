@@ -138,6 +138,9 @@ func others() map[string]breakout {
 func (s *scene) signals(from, to string) bool {
 	target := runAs(s.t, selinux.ProcessType(to))
 	defer target.end()
+	if !target.can("true") { // its answer shows that it runs as its type by now
+		s.t.Fatal("the other process does nothing")
+	}
 	return s.can(from, fmt.Sprintf("kill -0 %d", target.pid))
 }
 
