@@ -28,11 +28,11 @@ const (
 	// maxRemoving is more than a profile can have of all kinds: 64 files of each,
 	// and 16 names in one of AppArmor's. What could not be named in full would
 	// never be released.
-	maxRemoving = 2048
-	maxShort      = 64
-	maxName       = 63
-	maxReference  = 512
-	maxMessage    = 512
+	maxRemoving  = 2048
+	maxShort     = 64
+	maxName      = 63
+	maxReference = 512
+	maxMessage   = 512
 )
 
 // StatusOf says a node's report in the terms of the API. nodeUID is the

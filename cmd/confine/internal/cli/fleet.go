@@ -224,6 +224,7 @@ func (a *app) printShares(p fleet.Profile, shares []fleet.Share, o outputFlag, n
 	for _, r := range p.References {
 		a.printf("%s: %s\n", oneLine(r.Kind), oneLine(r.Name))
 	}
+	a.printEffects(fleet.KindsOf(p.References))
 	if len(shares) == 0 {
 		a.errorf("No node has it, and none is given it.\n")
 		return

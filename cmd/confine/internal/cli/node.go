@@ -107,7 +107,7 @@ func (a *app) printPurged(plan *purge.Plan, yes bool) {
 	}
 	a.printf("%s %d entries, %d bytes\n", verb, len(plan.Remove), bytes)
 	if plan.Profiles > 0 {
-		a.errorf("warning: containers that run keep the filter they started with; one that names one of these %d profiles cannot be started again here\n", plan.Profiles)
+		a.errorf("warning: containers that run keep the seccomp filter they started with; one that names one of these %d profiles cannot be started again here\n", plan.Profiles)
 	}
 	if !yes {
 		a.errorf("Nothing was removed: --yes removes it.\n")

@@ -34,7 +34,7 @@ func TestNodePurge(t *testing.T) {
 	}
 	r := purge()
 	r.expect(t, ExitOK, "would remove "+filepath.Join(namespace, "nginx")+" (profile web/nginx, sha256:aaaa", "would remove "+filepath.Join(state, "journal.json"),
-		"kept "+filepath.Join(state, "odd"), "Nothing was removed: --yes removes it.", "keep the filter they started with")
+		"kept "+filepath.Join(state, "odd"), "Nothing was removed: --yes removes it.", "keep the seccomp filter they started with")
 	if strings.Contains(r.out, "\x1b") {
 		t.Errorf("it draws on the terminal: %q", r.out)
 	}

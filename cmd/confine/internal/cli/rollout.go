@@ -72,7 +72,11 @@ A paused rollout is waited for: give a --timeout in scripts.`,
 			if err != nil {
 				return err
 			}
-			if err := a.print(o, progress, func() {}); err != nil {
+			if err := a.print(o, progress, func() {
+				if progress.Outcome == fleet.Complete {
+					a.printEffects(progress.Kinds)
+				}
+			}); err != nil {
 				return err
 			}
 			return ended(progress)
@@ -84,6 +88,15 @@ A paused rollout is waited for: give a --timeout in scripts.`,
 	cmd.Flags().BoolVar(&watch, "watch", true, "go on until the rollout is over")
 	cmd.Flags().DurationVar(&w.timeout, "timeout", 0, "how long to watch; zero means until it is over")
 	return cmd
+}
+
+// printEffects says what an update means for what runs already.
+func (a *app) printEffects(kinds []string) {
+	for _, kind := range kinds {
+		if effect := fleet.Effect(kind); effect != "" {
+			a.printf("%s: %s\n", kind, effect)
+		}
+	}
 }
 
 // ended is the exit code of how far a rollout was.

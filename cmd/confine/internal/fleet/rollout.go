@@ -39,6 +39,8 @@ type Progress struct {
 	Message  string                 `json:"message,omitempty"`
 	Nodes    v1alpha1.NodeCounts    `json:"nodes"`
 	Failures []v1alpha1.NodeFailure `json:"failures,omitempty"`
+	// Kinds are those that the artifact has in force; see Effect.
+	Kinds []string `json:"kinds,omitempty"`
 }
 
 // ProgressOf says how far the rollout of a SecurityProfile is.
@@ -54,7 +56,7 @@ func ProgressOf(p *v1alpha1.SecurityProfile) Progress {
 		out.Nodes = v1alpha1.NodeCounts{} // they are about another artifact
 		return out
 	}
-	out.Failures = p.Status.Failures
+	out.Failures, out.Kinds = p.Status.Failures, KindsOf(p.Status.References)
 	switch {
 	case degraded.Status == metav1.ConditionTrue && degraded.Reason == v1alpha1.ReasonRolledBack:
 		out.Outcome, out.Stage, out.Message = Failed, degraded.Reason, cmp.Or(degraded.Message, stopped(p))

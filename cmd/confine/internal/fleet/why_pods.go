@@ -10,6 +10,9 @@ import (
 
 	"github.com/confine-dev/confine/api/v1alpha1"
 	"github.com/confine-dev/confine/pkg/podref"
+	"github.com/confine-dev/confine/pkg/profile/apparmor"
+	"github.com/confine-dev/confine/pkg/profile/seccomp"
+	"github.com/confine-dev/confine/pkg/profile/selinux"
 )
 
 // maxPods bounds the pods that are listed one by one.
@@ -81,9 +84,12 @@ func (c Case) pod(pod *corev1.Pod, names, known []string, share Share) []Step {
 		steps = append(steps, step(LinkPods, Stuck, "%s names %s, which the artifact does not have", pod.Name, strings.Join(wrong, ", ")).
 			advise("name one of: %s", strings.Join(known, ", ")))
 	}
+	filtered, lost := c.namesFilter(names), c.lostToPrivileged(names)
 	for _, name := range privileged(pod) {
-		steps = append(steps, step(LinkPods, Stuck, "%s: container %s is privileged: runtimes give it no seccomp filter, whatever it asks for", pod.Name, name).
-			advise("take privileged: true away, and add the capabilities that it needs"))
+		if lost != "" {
+			steps = append(steps, step(LinkPods, Stuck, "%s: container %s is privileged: runtimes give it no %s, whatever it asks for", pod.Name, name, lost).
+				advise("take privileged: true away, and add the capabilities that it needs"))
+		}
 	}
 	if waiting := startTrouble(pod); waiting != "" {
 		s := step(LinkPods, Stuck, "%s cannot start: %s", pod.Name, waiting).
@@ -96,7 +102,7 @@ func (c Case) pod(pod *corev1.Pod, names, known []string, share Share) []Step {
 	if pod.Spec.NodeName == "" {
 		return append(steps, step(LinkPods, Wait, "%s waits for a node: %s", pod.Name, podTrouble(pod)))
 	}
-	if old := c.startedBefore(pod, share); old != "" {
+	if old := c.startedBefore(pod, share); old != "" && filtered {
 		return append(steps, step(LinkPods, Note, "%s: container %s started before %s came into force, and keeps the seccomp filter it started with",
 			pod.Name, old, short(share.InstalledDigest)).advise("restart the pod for the new one"))
 	}
@@ -106,7 +112,40 @@ func (c Case) pod(pod *corev1.Pod, names, known []string, share Share) []Step {
 	return append(steps, step(LinkPods, OK, "%s (%s, on %s) names %s", pod.Name, strings.ToLower(string(pod.Status.Phase)), pod.Spec.NodeName, strings.Join(names, ", ")))
 }
 
-// privileged are the containers that run without any seccomp filter.
+// namesFilter reports whether one of the names is a seccomp profile's, or may be.
+func (c Case) namesFilter(names []string) bool {
+	return len(c.namesOf(names, seccomp.Name)) > 0 || len(c.namesOf(names, apparmor.Name))+len(c.namesOf(names, selinux.Name)) < len(names)
+}
+
+// lostToPrivileged is what privileged containers do not get of what a pod names:
+// an AppArmor profile that is named holds for them, too (containerd,
+// internal/cri/server/container_create.go and internal/cri/sputil).
+func (c Case) lostToPrivileged(names []string) string {
+	var lost []string
+	if c.namesFilter(names) {
+		lost = append(lost, "seccomp filter")
+	}
+	if len(c.namesOf(names, selinux.Name)) > 0 {
+		lost = append(lost, "SELinux label")
+	}
+	return strings.Join(lost, " and no ")
+}
+
+// namesOf are those of the names that are of a kind.
+func (c Case) namesOf(names []string, kind string) []string {
+	var found []string
+	if c.Profile == nil || c.Profile.Status == nil {
+		return nil
+	}
+	for _, r := range c.Profile.Status.References {
+		if r.Kind == kind && slices.Contains(names, r.Name) {
+			found = append(found, r.Name)
+		}
+	}
+	return found
+}
+
+// privileged are the containers that runtimes let do nearly everything.
 func privileged(pod *corev1.Pod) []string {
 	var names []string
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
