@@ -136,6 +136,13 @@ not everything is installed as wanted; 2 the command line is wrong.`,
 	}
 	cmd.SetOut(p.out)
 	cmd.SetErr(p.err)
+	f.add(cmd)
+	cmd.AddCommand(prepareCommand(ran), fetchCommand(p, ran))
+	return cmd
+}
+
+// add adds the flags to a command line.
+func (f *flags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.manifests, "manifests", "", "folder of SecurityProfile manifests")
 	fs.StringVar(&f.trust, "trust", "", "folder of TrustPolicy manifests, writable by root alone")
@@ -156,8 +163,6 @@ not everything is installed as wanted; 2 the command line is wrong.`,
 	fs.DurationVar(&f.resync, "resync", agent.DefaultResync, "how often everything is compared although nothing changed")
 	fs.BoolVar(&f.once, "once", false, "converge once and exit")
 	fs.StringVar(&f.logFormat, "log-format", "text", "format of the log on stderr: text or json")
-	cmd.AddCommand(prepareCommand(ran), fetchCommand(p, ran))
-	return cmd
 }
 
 // choose says whether folders or a cluster are followed.
