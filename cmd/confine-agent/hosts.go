@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,27 +34,30 @@ type hostRow struct {
 	// the folders that are its own.
 	capabilities []sandbox.Capability
 	// open makes the host. state is the whole path of that folder.
-	open func(f flags, state string) (profile.Host, error)
+	open func(f flags, state string, log *slog.Logger) (profile.Host, error)
 }
 
 // hostRows are all of them. Nothing else of the node's knows one kind from
 // another.
 func hostRows() []hostRow {
 	return []hostRow{
-		{kind: seccomp.Name, open: func(f flags, _ string) (profile.Host, error) {
+		{kind: seccomp.Name, open: func(f flags, _ string, _ *slog.Logger) (profile.Host, error) {
 			root := f.seccompRoot
 			if root == "" {
 				root = filepath.Join(f.root, "seccomp")
 			}
 			return seccomphost.New(seccomphost.Options{Root: root})
 		}},
-		{kind: apparmor.Name, state: apparmor.Name, capabilities: append(compilers(), sandbox.CapMACAdmin), open: func(f flags, state string) (profile.Host, error) {
+		{kind: apparmor.Name, state: apparmor.Name, capabilities: append(compilers(), sandbox.CapMACAdmin), open: func(f flags, state string, _ *slog.Logger) (profile.Host, error) {
 			return apparmorhost.New(apparmorhost.Options{Root: state, HostRoot: f.hostRoot})
 		}},
-		{kind: selinux.Name, state: selinux.Name, capabilities: compilers(), open: func(f flags, state string) (profile.Host, error) {
+		{kind: selinux.Name, state: selinux.Name, capabilities: compilers(), open: func(f flags, state string, log *slog.Logger) (profile.Host, error) {
 			h, err := selinuxhost.New(selinuxhost.Options{Root: state, HostRoot: f.hostRoot, Priority: f.selinuxPriority})
 			if err != nil {
 				return nil, err
+			}
+			if err := h.Rehearses(); err != nil {
+				log.Warn("SELinux modules are not tried without privileges first", "why", err)
 			}
 			return containers.Guard(h, containers.Options{HostRoot: f.hostRoot, Pods: f.nodeName != ""}), nil
 		}},
@@ -100,7 +104,7 @@ func stateFolders() []string {
 }
 
 // hosts opens those of --kinds.
-func (f flags) hosts() ([]profile.Host, error) {
+func (f flags) hosts(log *slog.Logger) ([]profile.Host, error) {
 	var opened []profile.Host
 	for _, row := range hostRows() {
 		if !slices.Contains(f.kinds, row.kind) {
@@ -113,7 +117,7 @@ func (f flags) hosts() ([]profile.Host, error) {
 				return nil, err
 			}
 		}
-		h, err := row.open(f, state)
+		h, err := row.open(f, state, log)
 		if err != nil {
 			return nil, err
 		}

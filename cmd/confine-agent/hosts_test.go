@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +28,7 @@ func TestEveryKindHasAHost(t *testing.T) {
 	}
 	root := t.TempDir()
 	f := flags{root: root, kinds: words, selinuxPriority: selinuxPriority}
-	opened, err := f.hosts()
+	opened, err := f.hosts(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,7 @@ func TestEveryKindHasAHost(t *testing.T) {
 		t.Error(diff)
 	}
 	f.kinds = []string{"seccomp"}
-	if opened, err = f.hosts(); err != nil || len(opened) != 1 || opened[0].Kind() != "seccomp" {
+	if opened, err = f.hosts(slog.New(slog.DiscardHandler)); err != nil || len(opened) != 1 || opened[0].Kind() != "seccomp" {
 		t.Errorf("%v, %v", opened, err)
 	}
 	if left, err := os.ReadDir(root); err != nil || len(left) != 0 {
@@ -105,13 +106,13 @@ func TestAKindsFolderOfSomebodyElseIsRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 				f.kinds = []string{state}
-				_, err := f.hosts()
+				_, err := f.hosts(slog.New(slog.DiscardHandler))
 				if !errors.Is(err, reason.InstallFailed) || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("%s: %v, want InstallFailed that says %q", state, err, c.says)
 				}
 			}
 			f.kinds = []string{"seccomp"}
-			if _, err := f.hosts(); err != nil {
+			if _, err := f.hosts(slog.New(slog.DiscardHandler)); err != nil {
 				t.Errorf("without those kinds: %v", err)
 			}
 		})

@@ -81,7 +81,7 @@ func (f flags) run(ctx context.Context, p process, opts agent.Options) error {
 
 // options are those that folders and a cluster have in common.
 func (f flags) options(log *slog.Logger) (agent.Options, error) {
-	hosts, err := f.hosts()
+	hosts, err := f.hosts(log)
 	if err != nil {
 		return agent.Options{}, err
 	}
