@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && amd64
 
 // The first process of a test machine: it mounts the kernel's file systems,
 // loads the base policy where there is one, runs one program, sends files and
@@ -7,7 +7,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -15,9 +14,10 @@ import (
 )
 
 func main() {
+	drain := func() {}
 	err := mountAll()
 	if err == nil {
-		err = ownLine()
+		drain, err = ownOutput(job.Output)
 	}
 	j, status := job.Job{}, job.Trouble
 	if err == nil {
@@ -39,9 +39,9 @@ func main() {
 	if err != nil {
 		fmt.Println("vm:", err)
 	}
-	drain(os.Stdout)
+	drain()
 	unix.Sync()
 	// QEMU takes a restart for its end.
-	fmt.Println("vm:", unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART))
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	select {}
 }

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && amd64
 
 package main
 
@@ -44,13 +44,12 @@ func runProgram(j job.Job) (int, error) {
 	}
 }
 
-// sendBack writes the folders' files and the status to a line of its own.
+// sendBack writes the folders' files and the status to a port of their own.
 func sendBack(folders []string, status int) error {
-	line, err := openLine(job.Back)
-	if err != nil {
+	if err := openPorts(job.Back); err != nil {
 		return err
 	}
-	buffered := bufio.NewWriter(line)
+	buffered := bufio.NewWriter(port(job.Back))
 	archive := tar.NewWriter(buffered)
 	for _, folder := range folders {
 		err := filepath.WalkDir(folder, func(name string, e fs.DirEntry, err error) error {
@@ -67,9 +66,7 @@ func sendBack(folders []string, status int) error {
 			return err
 		}
 	}
-	err = errors.Join(send(archive, job.Status, []byte(strconv.Itoa(status))), archive.Close(), buffered.Flush())
-	drain(line)
-	return err
+	return errors.Join(send(archive, job.Status, []byte(strconv.Itoa(status))), archive.Close(), buffered.Flush())
 }
 
 func send(archive *tar.Writer, name string, data []byte) error {

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && amd64
 
 package main
 
@@ -45,39 +45,6 @@ func mountAll() error {
 	}
 	return os.Symlink("/proc/self/fd", "/dev/fd")
 }
-
-// ownLine gives this process and its children a serial line of their own, on
-// which the kernel does not log.
-func ownLine() error {
-	line, err := openLine(job.Output)
-	if err != nil {
-		return err
-	}
-	for fd := range 3 {
-		if err := unix.Dup3(int(line.Fd()), fd, 0); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// openLine opens a serial line that passes bytes on as they are.
-func openLine(name string) (*os.File, error) {
-	line, err := os.OpenFile("/dev/"+name, os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, err
-	}
-	attributes, err := unix.IoctlGetTermios(int(line.Fd()), unix.TCGETS)
-	if err == nil {
-		attributes.Oflag &^= unix.OPOST
-		attributes.Lflag &^= unix.ECHO | unix.ICANON | unix.ISIG
-		err = unix.IoctlSetTermios(int(line.Fd()), unix.TCSETS, attributes)
-	}
-	return line, err
-}
-
-// drain waits until the line has sent everything: tcdrain(3).
-func drain(line *os.File) { _ = unix.IoctlSetInt(int(line.Fd()), unix.TCSBRK, 1) }
 
 // prepare makes the machine a host: a loopback interface, and the base policy.
 func prepare(j job.Job) error {
