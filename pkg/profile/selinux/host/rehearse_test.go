@@ -1,3 +1,5 @@
+//go:build !lsm_selinux
+
 package host
 
 import (
