@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,7 +27,9 @@ import (
 	"github.com/confine-dev/confine/pkg/artifact/reference"
 	"github.com/confine-dev/confine/pkg/artifact/registry"
 	"github.com/confine-dev/confine/pkg/artifact/sign"
+	"github.com/confine-dev/confine/pkg/node/agent"
 	"github.com/confine-dev/confine/pkg/node/status"
+	"github.com/confine-dev/confine/pkg/node/telemetry"
 	"github.com/confine-dev/confine/pkg/profile/kinds"
 )
 
@@ -267,6 +270,33 @@ func TestRunFollowsTheFoldersUntilItIsStopped(t *testing.T) {
 	awaitState(t, conn, "STOPPING=1")
 	if got := <-ended; !strings.HasPrefix(got, "0 ") {
 		t.Errorf("it ended with %s", got)
+	}
+}
+
+// TestASlowStartIsNoHangingOne: while what was installed is asserted, the
+// service manager waits on.
+func TestASlowStartIsNoHangingOne(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "notify")
+	conn, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "unixgram", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"NOTIFY_SOCKET": socket, "WATCHDOG_USEC": "60000000"}
+	p := process{pid: os.Getpid(), lookupEnv: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}
+	every, notify := flags{}.notify(t.Context(), p, slog.New(slog.DiscardHandler), telemetry.New(func() bool { return true }))
+	if every <= 0 || every > 30*time.Second {
+		t.Errorf("it says every %v that it is alive", every)
+	}
+	for _, c := range [][2]string{
+		{agent.StateAlive, fmt.Sprintf("WATCHDOG=1\nEXTEND_TIMEOUT_USEC=%d", (2 * every).Microseconds())},
+		{agent.StateReady, "READY=1"}, {agent.StateAlive, "WATCHDOG=1"},
+	} {
+		notify(c[0])
+		awaitState(t, conn, c[1])
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -192,8 +193,14 @@ func (f flags) notify(ctx context.Context, p process, log *slog.Logger, told *te
 	if f.healthAddress != "" && (every == 0 || every > telemetry.Watchdog) {
 		every = telemetry.Watchdog
 	}
+	ready := false
 	return every, func(state string) {
 		told.Notify(state)
+		if ready = ready || state == agent.StateReady; !ready && state == agent.StateAlive {
+			// To compile many profiles after a reboot may take longer than the
+			// manager waits for a start; sd_notify(3).
+			state += fmt.Sprintf("\nEXTEND_TIMEOUT_USEC=%d", (2 * max(every, telemetry.Watchdog)).Microseconds())
+		}
 		// Not with ctx: that it stops is said after ctx has ended.
 		if err := sdnotify.Notify(context.WithoutCancel(ctx), socket, state); err != nil {
 			log.Warn("systemd was not told", "state", state, "error", err)
