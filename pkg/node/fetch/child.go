@@ -44,7 +44,7 @@ func (c Child) Run(ctx context.Context) error {
 	if c.ControlFD == 0 {
 		return c.dial(ctx)
 	}
-	control, err := controlOf(os.NewFile(uintptr(c.ControlFD), "control")) //nolint:gosec // a descriptor
+	control, err := controlOf(os.NewFile(uintptr(c.ControlFD), "control"))
 	if err != nil {
 		return reason.New(reason.InstallFailed, "fetch child", "descriptor %d: %w", c.ControlFD, err).
 			WithAdvice("the agent starts this by itself; to start it as a service of its own, give --socket")
@@ -73,15 +73,12 @@ func (c Child) dial(ctx context.Context) error {
 	pause, said := firstDial, false
 	for {
 		began := time.Now()
-		err := c.serveOnce(ctx, from)
-		if ctx.Err() != nil {
-			return nil
-		}
+		why := c.serveOnce(ctx, from)
 		if time.Since(began) > longestDial {
 			pause, said = firstDial, false
 		}
-		if !said {
-			c.Log.Warn("not connected to the agent; it is tried again", "socket", c.Socket, "why", err)
+		if !said && ctx.Err() == nil {
+			c.Log.Warn("not connected to the agent; it is tried again", "socket", c.Socket, "why", why)
 			said = true
 		}
 		select {

@@ -88,7 +88,7 @@ func peerOf(control *net.UnixConn) (*unix.Ucred, error) {
 	var peer *unix.Ucred
 	var asked error
 	err = raw.Control(func(fd uintptr) {
-		peer, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) //nolint:gosec // a descriptor
+		peer, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	})
 	if err == nil {
 		err = asked

@@ -18,7 +18,7 @@ func pair() (ours, theirs *os.File, err error) {
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)
 	}
-	return os.NewFile(uintptr(fds[0]), "fetch"), os.NewFile(uintptr(fds[1]), "fetch"), nil //nolint:gosec // the kernel's numbers
+	return os.NewFile(uintptr(fds[0]), "fetch"), os.NewFile(uintptr(fds[1]), "fetch"), nil
 }
 
 // controlOf returns the connection that f is an end of, and closes f.
@@ -49,7 +49,7 @@ func sendMessage(control *net.UnixConn, kind byte, file *os.File, within time.Du
 	}
 	var sent error
 	err = raw.Control(func(fd uintptr) {
-		_, _, sent = control.WriteMsgUnix([]byte{kind}, unix.UnixRights(int(fd)), nil) //nolint:gosec // a descriptor
+		_, _, sent = control.WriteMsgUnix([]byte{kind}, unix.UnixRights(int(fd)), nil)
 	})
 	return errors.Join(err, sent)
 }
@@ -87,7 +87,7 @@ func descriptorOf(rights []byte) (*os.File, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("a message has %d descriptors", len(fds)), err)
 	}
-	return os.NewFile(uintptr(fds[0]), "received"), nil //nolint:gosec // the kernel's number
+	return os.NewFile(uintptr(fds[0]), "received"), nil
 }
 
 func closeAny(f *os.File) error {

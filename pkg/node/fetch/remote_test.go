@@ -183,7 +183,7 @@ func TestStartRefuses(t *testing.T) {
 	if err := os.Mkdir(open, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(open, 0o777); err != nil { //nolint:gosec // that is what is refused
+	if err := os.Chmod(open, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(folder, "file")
@@ -195,7 +195,7 @@ func TestStartRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // a test's
+	defer l.Close()
 	for name, opts := range map[string]Options{
 		"a negative user":            {UID: -1},
 		"files of a child elsewhere": {Socket: filepath.Join(folder, "a"), DockerConfig: file},

@@ -119,10 +119,11 @@ func (s *Server) Serve(ctx context.Context, from artifact.Fetcher) error {
 
 // gone makes the end of the parent no error.
 func gone(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		return nil
+	over := errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)
+	if !over && ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // start answers one request beside the others.

@@ -32,7 +32,7 @@ func socketPath(t testing.TB) string {
 	t.Helper()
 	folder := t.TempDir()
 	for dir := folder; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // for another user
+		if err := os.Chmod(dir, 0o711); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -50,7 +50,7 @@ func startListening(t testing.TB, change ...func(*Options)) *Remote {
 // dialer starts a child that dials.
 func dialer(t testing.TB, path string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", asChild, "--socket", path) //nolint:gosec // this program
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", asChild, "--socket", path)
 	cmd.Dir, cmd.Stderr, cmd.Env = "/", testWriter{t}, []string{}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() == 0 {
@@ -136,7 +136,7 @@ func dialAs(t *testing.T, path string, uid int) *net.UnixConn {
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
 			t.Fatal(errno)
 		}
-		defer unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 0, ^uintptr(0)) //nolint:errcheck // back to what it was
+		defer unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 0, ^uintptr(0))
 	}
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {

@@ -159,7 +159,7 @@ func (r *Remote) run(ctx context.Context, c *child, control *os.File) error {
 	defer theirs.Close() //nolint:errcheck // the child has its own
 	args := r.command()
 	// It outlives ctx for as long as it needs to end by itself.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), args[0], args[1:]...) //nolint:gosec // this program, or what Options name
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = nothing, nothing, theirs
 	cmd.ExtraFiles = []*os.File{control}
 	cmd.Env, cmd.Dir = childEnv(os.Environ()), "/"

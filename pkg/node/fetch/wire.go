@@ -292,7 +292,7 @@ func isSHA256(d digest.Digest) bool {
 }
 
 // clean makes foreign text fit for a message or a log: printable, on one line,
-// of at most most bytes.
+// of no more bytes than most.
 func clean(text string, most int) string {
 	text = text[:min(len(text), 4*most)] // bounds the work below
 	text = strings.Map(func(r rune) rune {

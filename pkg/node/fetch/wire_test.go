@@ -204,7 +204,7 @@ func FuzzRequest(f *testing.F) {
 		over := make(chan struct{})
 		go func() {
 			defer close(over)
-			defer theirs.Close() //nolint:errcheck // a test's
+			defer theirs.Close()
 			h := &handler{from: from, conn: theirs, in: bufio.NewReader(theirs), cancel: cancel}
 			h.handle(ctx)
 		}()
@@ -233,7 +233,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		_ = ours.Close()
 		<-over
-		if ctx.Err() == context.DeadlineExceeded { //nolint:errorlint // its own
+		if ctx.Err() == context.DeadlineExceeded {
 			t.Error("it did not end")
 		}
 	})
