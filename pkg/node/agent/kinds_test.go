@@ -207,6 +207,23 @@ func TestUnsupportedKindsAreNoErrorLoop(t *testing.T) {
 	})
 }
 
+// TestAKindThatIsWantedAndOffIsSaid: who asks why finds --kinds.
+func TestAKindThatIsWantedAndOffIsSaid(t *testing.T) {
+	n, _, _ := threeKinds(t, "")
+	n.hosts = n.hosts[:1]
+	report := n.once()
+	var said []string
+	for _, k := range report.Kinds {
+		said = append(said, k.Name+":"+string(k.Reason))
+		if k.Reason != "" && !strings.Contains(k.Message, "--kinds") {
+			t.Errorf("%s: %s", k.Name, k.Message)
+		}
+	}
+	if got := strings.Join(said, " "); got != "alpha: beta:KindUnsupported gamma:KindUnsupported" {
+		t.Errorf("the node's kinds are %s", got)
+	}
+}
+
 func TestAKindThatIsSwitchedOffKeepsWhatIsInstalled(t *testing.T) {
 	n, gamma, d := threeKinds(t, "")
 	n.once()

@@ -86,13 +86,21 @@ func (a *Agent) hostKinds(p *pass) []status.HostKind {
 		}
 		found = append(found, kind)
 	}
+	// Those that are installed or wanted, and that no host serves here.
+	others := map[string]bool{}
 	for _, slot := range a.journal.Slots() {
-		if p.hosts[slot.Kind] != nil || slices.ContainsFunc(found, func(k status.HostKind) bool { return k.Name == slot.Kind }) {
-			continue
+		others[slot.Kind] = true
+	}
+	for _, kinds := range p.unsupported {
+		for kind := range kinds {
+			others[kind] = true
 		}
-		kind := status.HostKind{Name: slot.Kind} // of an agent with more kinds
-		kind.Reason, kind.Message = status.Describe(noHost(slot.Kind))
-		found = append(found, kind)
+	}
+	for kind := range others {
+		if p.hosts[kind] == nil {
+			why, message := status.Describe(noHost(kind))
+			found = append(found, status.HostKind{Name: kind, Reason: why, Message: message})
+		}
 	}
 	slices.SortFunc(found, func(x, y status.HostKind) int { return strings.Compare(x.Name, y.Name) })
 	return found
