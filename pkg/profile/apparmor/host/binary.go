@@ -30,7 +30,7 @@ const (
 
 // Bounds of a compiled policy.
 const (
-	maxCompiled = 64 << 20
+	maxCompiled = 16 << 20 // of one unit; large profiles take some hundred KiB
 	maxNames    = 1024
 	maxNesting  = 64
 )
@@ -85,8 +85,10 @@ func readCompiled(data []byte) ([]compiled, error) {
 }
 
 func sumOf(version uint32, profile []byte) string {
-	sum := sha256.Sum256(append(binary.LittleEndian.AppendUint32(nil, version), profile...))
-	return hex.EncodeToString(sum[:])
+	sum := sha256.New()
+	sum.Write(binary.LittleEndian.AppendUint32(nil, version)) // never fails, hash.Hash
+	sum.Write(profile)
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // reader walks a compiled policy. Its first error stays.

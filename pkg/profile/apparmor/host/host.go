@@ -50,9 +50,12 @@ type Options struct {
 	PolicyFolder string
 	// ParserTime bounds one run of the parser, in processor and in real time;
 	// zero means 30 seconds. ParserMemory bounds its address space, in bytes;
-	// zero means 512 MiB.
+	// zero means 256 MiB.
 	ParserTime   time.Duration
 	ParserMemory uint64
+	// CallTime bounds one call of Install; units that were not reached are
+	// InstallFailed. Zero means five minutes.
+	CallTime time.Duration
 	// Before is called before every change to the disk or the kernel; see
 	// durable.Options.
 	Before func(durable.Step) error
@@ -67,7 +70,15 @@ type Host struct {
 	proc     string
 
 	mu sync.Mutex
+	// slow are owners whose texts took all the time there was: they are tried after
+	// all others.
+	slow map[profile.Owner]bool
 }
+
+const (
+	defaultCallTime = 5 * time.Minute
+	maxSlow         = 4096
+)
 
 var _ profile.Host = (*Host)(nil)
 
@@ -86,6 +97,9 @@ func New(opts Options) (*Host, error) {
 	if opts.ParserMemory == 0 {
 		opts.ParserMemory = defaultParseMemory
 	}
+	if opts.CallTime <= 0 {
+		opts.CallTime = defaultCallTime
+	}
 	root := opts.HostRoot
 	if root == "/" {
 		root = ""
@@ -95,6 +109,7 @@ func New(opts Options) (*Host, error) {
 		compiler: parser{path: opts.Parser, root: root, time: opts.ParserTime, memory: opts.ParserMemory},
 		kernel:   securityfs{filepath.Join("/", root, opts.PolicyFolder)},
 		proc:     filepath.Join("/", root, "proc"),
+		slow:     map[profile.Owner]bool{},
 	}, nil
 }
 
@@ -127,8 +142,11 @@ func (h *Host) Install(ctx context.Context, units []profile.Unit) []profile.Outc
 		}
 		return outcomes
 	}
+	ctx, cancel := context.WithTimeout(ctx, h.opts.CallTime)
+	defer cancel()
 	var w *work
-	for i, u := range units {
+	for _, i := range h.order(units) {
+		u := units[i]
 		err := hostcheck.Stopped(ctx, u.Owner)
 		if err == nil {
 			err = hostcheck.Unit(u)
@@ -138,6 +156,7 @@ func (h *Host) Install(ctx context.Context, units []profile.Unit) []profile.Outc
 		}
 		if err == nil {
 			outcomes[i].Changed, err = w.install(ctx, u)
+			h.remember(u, err)
 		}
 		if err != nil {
 			outcomes[i].Err = durable.Explain(u.Owner.String(), err)
@@ -145,6 +164,31 @@ func (h *Host) Install(ctx context.Context, units []profile.Unit) []profile.Outc
 	}
 	w.end()
 	return outcomes
+}
+
+// order is that in which units are installed: those last that were slow before,
+// so that they keep nobody else waiting. Units of one owner stay in their order.
+func (h *Host) order(units []profile.Unit) []int {
+	var first, last []int
+	for i, u := range units {
+		if h.slow[u.Owner] {
+			last = append(last, i)
+		} else {
+			first = append(first, i)
+		}
+	}
+	return append(first, last...)
+}
+
+func (h *Host) remember(u profile.Unit, err error) {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		delete(h.slow, u.Owner)
+		return
+	}
+	if len(h.slow) >= maxSlow {
+		clear(h.slow)
+	}
+	h.slow[u.Owner] = true
 }
 
 // Remove takes away what the owners have in force. See profile.Host. An owner

@@ -33,7 +33,13 @@ type Loaded struct {
 
 // holds reports whether the kernel has exactly these bytes. One that does not
 // tell is believed.
-func (l Loaded) holds(p loaded) bool { return l.sum == "" || l.sum == p.Sum }
+func (l Loaded) holds(p loaded) bool { return l.sum == "" || l.is(p) }
+
+// is reports whether the kernel says that it has exactly these bytes.
+func (l Loaded) is(p loaded) bool { return l.sum != "" && l.sum == p.Sum }
+
+// unknownSum is of profiles that are not what Confine loads.
+const unknownSum = "unknown"
 
 // kernel is the policy that a kernel enforces.
 type kernel interface {
@@ -124,7 +130,7 @@ func (l listing) sumOf(folder, name string) (string, error) {
 	leads = strings.ReplaceAll(leads, "../", "")
 	if l.sums[leads] == nil {
 		data, err := attribute(folder, "raw_data", maxCompiled)
-		if err != nil {
+		if err != nil && !errors.Is(err, errLong) {
 			return "", err
 		}
 		l.sums[leads] = map[string]string{}
@@ -139,16 +145,23 @@ func (l listing) sumOf(folder, name string) (string, error) {
 	if sum, ok := l.sums[leads][name]; ok {
 		return sum, nil
 	}
-	return "unknown", nil
+	return unknownSum, nil
 }
 
+var errLong = errors.New("longer than it may be")
+
+// attribute reads a whole file of the kernel's; of one that is longer than limit
+// nothing is believed.
 func attribute(folder, name string, limit int64) (string, error) {
 	f, err := os.Open(filepath.Join(folder, name))
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit))
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if int64(len(data)) > limit {
+		return "", fmt.Errorf("%s: %w", f.Name(), errLong)
+	}
 	return strings.TrimSuffix(string(data), "\n"), err
 }
 

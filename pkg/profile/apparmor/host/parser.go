@@ -18,7 +18,7 @@ import (
 // Bounds of one run of the parser.
 const (
 	defaultParseTime   = 30 * time.Second
-	defaultParseMemory = 512 << 20
+	defaultParseMemory = 256 << 20 // beside the agent within the 512 MiB that the chart and the unit give
 	maxLog             = 64 << 10
 )
 
@@ -88,6 +88,7 @@ func (p parser) compile(ctx context.Context, f profile.File) ([]byte, error) {
 	if err != nil {
 		return nil, reason.New(reason.KindUnsupported, f.Name, "%w", err).WithAdvice("install the package apparmor on the host")
 	}
+	call := ctx
 	ctx, cancel := context.WithTimeout(ctx, p.time)
 	defer cancel()
 	out, log := &sandbox.Output{Max: maxCompiled, Strict: true}, &sandbox.Output{Max: maxLog}
@@ -97,7 +98,7 @@ func (p parser) compile(ctx context.Context, f profile.File) ([]byte, error) {
 		return nil, reason.New(reason.ProfileInvalid, f.Name, "compiled it is larger than %d bytes", maxCompiled)
 	case err == nil && ctx.Err() == nil:
 		return out.Bytes(), nil
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case call.Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return nil, reason.New(reason.InstallFailed, f.Name, "apparmor_parser had not compiled it after %s: %w", p.time, ctx.Err()).
 			WithAdvice("make the profile simpler: many overlapping globs make a large automaton")
 	case ctx.Err() != nil:

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -119,6 +120,9 @@ func (w *work) bring(o profile.Owner, next *installed, policy []byte) (bool, err
 		return false, err
 	}
 	if err := w.load(o, next, policy); err != nil {
+		if _, there := errors.AsType[*loadedError](err); there {
+			return false, err // the record says what was loaded, and end or the next call takes it away
+		}
 		if before == nil {
 			before = &record{Owner: o}
 		}
@@ -175,7 +179,13 @@ func (w *work) write(r *record) error {
 	return err
 }
 
-// load hands a unit to the kernel and makes sure that it is there.
+// loadedError is an error after the kernel took a unit.
+type loadedError struct{ error }
+
+func (e *loadedError) Unwrap() error { return e.error }
+
+// load hands a unit to the kernel and makes sure that it is there. Once the
+// kernel took it, errors are a *loadedError.
 func (w *work) load(o profile.Owner, next *installed, policy []byte) error {
 	if err := w.step(OpLoad, o.String()); err != nil {
 		return err
@@ -186,12 +196,15 @@ func (w *work) load(o profile.Owner, next *installed, policy []byte) error {
 	}
 	kernel, err := w.h.kernel.list()
 	if err != nil {
-		return err
+		for _, name := range next.names() { // so that they can be taken away
+			w.kernel[name] = Loaded{Name: name, sum: unknownSum}
+		}
+		return &loadedError{durable.Explain(o.String(), err)}
 	}
 	w.kernel = kernel
 	if !w.inKernel(next) {
-		return reason.New(reason.InstallFailed, o.String(), "the kernel does not have what was just loaded").
-			WithAdvice("look for another program that loads the same names: %s", strings.Join(next.names(), ", "))
+		return &loadedError{reason.New(reason.InstallFailed, o.String(), "the kernel does not have what was just loaded").
+			WithAdvice("look for another program that loads the same names: %s", strings.Join(next.names(), ", "))}
 	}
 	return nil
 }
@@ -262,7 +275,7 @@ func (w *work) claim(o profile.Owner, next *installed) error {
 			}
 			l, there := w.kernel[p.Name]
 			// The same bytes without an owner are those of a lost record.
-			if there && !holder && !slices.Contains(own, p.Name) && !l.holds(p) {
+			if there && !holder && !slices.Contains(own, p.Name) && !l.is(p) {
 				return reason.New(reason.NameConflict, o.String(), "the profile %s is loaded on this host already, and not by Confine", p.Name).
 					WithAdvice("rename the profile, or unload the host's: apparmor_parser -R FILE")
 			}
@@ -323,6 +336,10 @@ func (h *Host) compile(ctx context.Context, u profile.Unit) (*installed, []byte,
 			t.Profiles = append(t.Profiles, loaded{Name: c.name, Sum: c.sum})
 		}
 		slices.SortFunc(t.Profiles, func(a, b loaded) int { return strings.Compare(a.Name, b.Name) })
+		if len(policy)+len(binary) > maxCompiled {
+			return nil, nil, reason.New(reason.ProfileInvalid, u.Owner.String(), "compiled it is larger than %d bytes", maxCompiled).
+				WithAdvice("split it: the profiles of one artifact are loaded in one piece")
+		}
 		next.Files, policy = append(next.Files, t), append(policy, binary...)
 	}
 	return next, policy, nil
