@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -187,14 +188,14 @@ func TestRequiredKindsAreInstalledTogetherOrNotAtAll(t *testing.T) {
 func TestUnsupportedKindsAreNoErrorLoop(t *testing.T) {
 	n, gamma, _ := threeKinds(t, "")
 	gamma.SetUnsupported(true)
-	reports := 0
-	n.opts.Reported = func(status.Report, bool) { reports++ }
+	var reports atomic.Int64
+	n.opts.Reported = func(status.Report, bool) { reports.Add(1) }
 	synctest.Test(t, func(t *testing.T) {
 		end := n.loop(t, nil)
 		pass(time.Minute)
-		passes, contacts := reports, n.remote.count()
+		passes, contacts := reports.Load(), n.remote.count()
 		pass(time.Hour)
-		if got := reports - passes; got > 13 { // one each five minutes
+		if got := reports.Load() - passes; got > 13 { // one each five minutes
 			t.Errorf("%d passes in an hour", got)
 		}
 		if got := n.remote.count(); got != contacts || gamma.Installs() != 0 {
@@ -376,12 +377,12 @@ func (h *namelessHost) Installed(ctx context.Context) ([]profile.Installed, erro
 // countingKind counts how often payloads are read.
 type countingKind struct {
 	plainKind
-	reads *int
+	reads *atomic.Int64
 	takes time.Duration
 }
 
 func (k countingKind) Parse(file string, data []byte) (profile.Profile, error) {
-	*k.reads++
+	k.reads.Add(1)
 	time.Sleep(k.takes) //nolint:forbidigo // the bubble's clock: nobody waits
 	return k.plainKind.Parse(file, data)
 }
@@ -390,7 +391,7 @@ func (k countingKind) Parse(file string, data []byte) (profile.Profile, error) {
 // one of them may not have: it is kept for the other, and judged for both.
 func TestRefusalsOfWhatIsKeptAreRemembered(t *testing.T) {
 	n := newNode(t)
-	reads := 0
+	var reads atomic.Int64
 	n.kinds = profile.NewSet(countingKind{plainKind{"alpha"}, &reads, 0})
 	n.hosts = n.hosts[:1]
 	d := n.remote.push(t, n.kinds, []string{"a.alpha=shop"}, theKey())
@@ -401,20 +402,20 @@ func TestRefusalsOfWhatIsKeptAreRemembered(t *testing.T) {
 		end := n.loop(t, changes)
 		pass(time.Minute)
 		wantCondition(t, n.status(t, "nginx"), status.Ready, status.False, reason.ProfileForbidden)
-		before := reads
+		before := reads.Load()
 		for range 20 {
 			changes <- struct{}{}
 			pass(time.Minute)
 		}
-		if reads != before {
-			t.Errorf("payloads were read %d times though nothing changed", reads-before)
+		if got := reads.Load() - before; got != 0 {
+			t.Errorf("payloads were read %d times though nothing changed", got)
 		}
 		// Other policies may lead to another verdict.
 		n.policy("web", "  requireName: false")
 		n.policy("more", "")
 		changes <- struct{}{}
 		pass(time.Minute)
-		if reads == before {
+		if reads.Load() == before {
 			t.Error("nothing was judged anew under other policies")
 		}
 		wantCondition(t, n.status(t, "nginx"), status.Ready, status.False, reason.ProfileForbidden)
@@ -426,7 +427,7 @@ func TestRefusalsOfWhatIsKeptAreRemembered(t *testing.T) {
 // when the machine is busy.
 func TestSlowJudgingIsTriedAgainLater(t *testing.T) {
 	n := newNode(t)
-	reads := 0
+	var reads atomic.Int64
 	quick, slow := countingKind{plainKind{"alpha"}, &reads, 0}, countingKind{plainKind{"alpha"}, &reads, time.Minute}
 	n.hosts, n.kinds = n.hosts[:1], profile.NewSet(quick)
 	n.manifest("m", "nginx", n.remote.push(t, n.kinds, []string{"a.alpha=one", "b.alpha=two"}, theKey()), "")
@@ -434,18 +435,18 @@ func TestSlowJudgingIsTriedAgainLater(t *testing.T) {
 	n.remote.setDown(errDown)
 	n.kinds = profile.NewSet(slow)
 	synctest.Test(t, func(t *testing.T) {
-		reads = 0
+		reads.Store(0)
 		end := n.loop(t, nil)
 		pass(30 * time.Minute)
 		p := n.status(t, "nginx")
 		wantCondition(t, p, status.Verified, status.False, reason.TooLarge)
 		n.wantFiles(n.alpha, "nginx", "a.alpha=one b.alpha=two")
-		if reads != 1 {
-			t.Errorf("payloads were read %d times in half an hour", reads)
+		if got := reads.Load(); got != 1 {
+			t.Errorf("payloads were read %d times in half an hour", got)
 		}
 		pass(time.Hour)
-		if reads != 2 {
-			t.Errorf("payloads were read %d times in an hour and a half", reads)
+		if got := reads.Load(); got != 2 {
+			t.Errorf("payloads were read %d times in an hour and a half", got)
 		}
 		end()
 	})
@@ -459,12 +460,12 @@ func TestTheWatchdogHearsOfLongWork(t *testing.T) {
 	n.hosts = []profile.Host{kernel}
 	synctest.Test(t, func(t *testing.T) {
 		kernel.restored = make(chan struct{})
-		alive := 0
+		var said atomic.Int64 // how often it said that it is alive
 		opts := n.options()
 		opts.Now, opts.Watchdog = time.Now, 10*time.Second
 		opts.Notify = func(state string) {
 			if state == agent.StateAlive {
-				alive++
+				said.Add(1)
 			}
 		}
 		a, err := agent.New(opts)
@@ -475,18 +476,18 @@ func TestTheWatchdogHearsOfLongWork(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- a.Run(ctx) }()
 		pass(10 * time.Minute)
-		if alive < 59 {
-			t.Errorf("it said %d times in ten minutes that it is alive", alive)
+		if got := said.Load(); got < 59 {
+			t.Errorf("it said %d times in ten minutes that it is alive", got)
 		}
 		pass(10 * time.Minute)
-		before := alive
+		before := said.Load()
 		pass(time.Hour)
-		if alive != before {
-			t.Errorf("it said %d times that it is alive, though a host hangs", alive-before)
+		if got := said.Load() - before; got != 0 {
+			t.Errorf("it said %d times that it is alive, though a host hangs", got)
 		}
 		close(kernel.restored)
 		pass(time.Minute)
-		if alive == before {
+		if said.Load() == before {
 			t.Error("it no longer says that it is alive")
 		}
 		cancel()
