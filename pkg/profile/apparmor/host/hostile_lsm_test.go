@@ -177,7 +177,7 @@ func TestIncludesDoNotTellWhatFilesHold(t *testing.T) {
 			if strings.Contains(said, secret) {
 				t.Errorf("it is told: %s", said)
 			}
-			if err == nil && strings.Contains(include, "open") {
+			if err == nil && strings.HasPrefix(include, "include") && strings.Contains(include, "open") {
 				t.Error("installed with text of the host in it")
 			}
 		})

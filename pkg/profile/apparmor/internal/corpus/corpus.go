@@ -32,16 +32,29 @@ func (e Escape) Policy() string {
 		return e.Text + "\n"
 	}
 	if e.Text != "" {
-		return preamble + e.Text + "\n"
+		return e.preamble() + e.Text + "\n"
 	}
-	return Body(e.Rules)
+	return e.preamble() + inProfile(e.Rules)
+}
+
+// preamble names the features that the text is written for: those that it does
+// not name are not enforced.
+func (e Escape) preamble() string {
+	if e.Newer {
+		return strings.Replace(preamble, "3.0", "4.0", 1)
+	}
+	return preamble
 }
 
 const preamble = "abi <abi/3.0>,\ninclude <tunables/global>\n"
 
 // Body wraps rules into a profile that the safe default admits.
 func Body(lines ...string) string {
-	return preamble + "profile confine.web.nginx {\n" + strings.Join(lines, "\n") + "\n}\n"
+	return preamble + inProfile(lines...)
+}
+
+func inProfile(lines ...string) string {
+	return "profile confine.web.nginx {\n" + strings.Join(lines, "\n") + "\n}\n"
 }
 
 func named(header string) string { return header + " {\n  /x r,\n}" }
@@ -127,7 +140,7 @@ func (e Escape) Harmless(d Demo, rules string) string {
 	if nested {
 		text += "profile " + child + " {\n" + rules + "}\n"
 	}
-	return preamble + text + "}\n"
+	return e.preamble() + text + "}\n"
 }
 
 // Refused4 reports whether the parser of AppArmor 4.1 refuses the text, too.

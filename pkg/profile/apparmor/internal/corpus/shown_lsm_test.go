@@ -228,11 +228,11 @@ func inKernelLog(t *testing.T, text string) (bool, string) {
 // TestEscapesAreRealOnTheKernel: what the parser takes and the safe default
 // refuses does on a kernel what it is refused for, and its frame does not.
 func TestEscapesAreRealOnTheKernel(t *testing.T) {
-	compiled, start, shown := compiler{}, time.Now(), 0
+	compiled, start, shown, newer := compiler{}, time.Now(), 0, isNewer(t)
 	for _, e := range Escapes() {
 		d, _ := DemoOf(e)
-		if e.Newer || d.Unshown != "" {
-			continue
+		if d.Unshown != "" || !newer && e.Newer || newer && e.Refused4() {
+			continue // this machine's parser does not take it
 		}
 		t.Run(e.Name, func(t *testing.T) {
 			defer unloadAll(t)
@@ -257,6 +257,16 @@ func TestEscapesAreRealOnTheKernel(t *testing.T) {
 		t.Errorf("only %d escapes were shown", shown)
 	}
 	t.Logf("%d of %d escapes were shown in %s", shown, len(Escapes()), time.Since(start))
+}
+
+// isNewer reports a machine with AppArmor 4.
+func isNewer(t *testing.T) bool {
+	t.Helper()
+	said, err := exec.Command("apparmor_parser", "-V").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(said), "version 4.")
 }
 
 // judge holds that the safe default refuses the very text that is loaded, and
