@@ -104,6 +104,32 @@ func (p *Plan) kernel(ctx context.Context, o Options, k loadedKind, folder strin
 	return nil
 }
 
+// stranger is a host that knows of what its Installed does not speak for.
+type stranger interface {
+	Foreign(ctx context.Context) ([]string, error)
+}
+
+// strangers keeps the folders of kinds of which something may be in the kernel that
+// nothing else speaks of: records that are damaged or that a killed process left.
+func (p *Plan) strangers(ctx context.Context, root string) {
+	for _, has := range p.loaded {
+		s, ok := has.host.(stranger)
+		if !ok || slices.Contains(p.kept, has.folder) {
+			continue
+		}
+		names, err := s.Foreign(ctx)
+		for _, name := range names {
+			p.Keep = append(p.Keep, Entry{
+				Path: has.kind + " " + name, What: "it is damaged, unfinished or somebody else's; what of it is in the kernel stays until it is removed by hand",
+			})
+		}
+		if err != nil || len(names) > 0 {
+			p.keep(root, has.folder, "it says what may still be in the kernel")
+			p.kept = append(p.kept, has.folder)
+		}
+	}
+}
+
 // unload lets the hosts remove what they have. What stays in force keeps its
 // kind's folder, with which a later purge goes on.
 func (p *Plan) unload(ctx context.Context, root string) {

@@ -1,7 +1,9 @@
 package purge
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -201,5 +203,39 @@ func TestRealHostsLeaveNothing(t *testing.T) {
 	t.Log(plan.Keep)
 	if _, err := os.Stat(filepath.Join(s.root, "apparmor")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("AppArmor's empty folder stays: %v", plan.Keep)
+	}
+}
+
+// strangeHost has things in the kernel that its Installed does not speak for.
+type strangeHost struct {
+	profile.Host
+	names []string
+}
+
+func (h strangeHost) Foreign(context.Context) ([]string, error) { return h.names, nil }
+
+// TestPurgeKeepsWhatItCannotRead: a damaged record may be all that says what of
+// Confine is in the kernel.
+func TestPurgeKeepsWhatItCannotRead(t *testing.T) {
+	for name, c := range map[string]struct {
+		foreign []string
+		left    bool
+	}{"all is known": {nil, false}, "a damaged record": {[]string{"x.json"}, true}} {
+		t.Run(name, func(t *testing.T) {
+			s, kernel := kernelSite(t)
+			for i := range s.options.loaded {
+				s.options.loaded[i].open = func(Options, string) (profile.Host, error) { return strangeHost{kernel, c.foreign}, nil }
+			}
+			for _, work := range []func(context.Context, Options) (*Plan, error){Survey, Run} {
+				plan, err := work(t.Context(), s.options)
+				s.must(err)
+				if said := fmt.Sprint(plan.Keep); strings.Contains(said, "kernel x.json") != c.left {
+					t.Errorf("kept %s", said)
+				}
+			}
+			if left := strings.Contains(strings.Join(s.tree(), "\n"), "state/kernel/"); left != c.left || inKernel(t, kernel) != "" {
+				t.Errorf("records are left: %v; the kernel has %q", left, inKernel(t, kernel))
+			}
+		})
 	}
 }

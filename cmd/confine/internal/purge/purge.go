@@ -118,6 +118,7 @@ func Run(ctx context.Context, o Options) (*Plan, error) {
 		return nil, err
 	}
 	plan.unload(ctx, o.Root)
+	plan.strangers(ctx, o.Root)
 	if err := plan.files(o); err != nil {
 		return plan, err
 	}
@@ -156,6 +157,7 @@ func survey(ctx context.Context, plan *Plan, o Options) error {
 	if err := plan.kernels(ctx, o); err != nil {
 		return err
 	}
+	plan.strangers(ctx, o.Root)
 	return plan.files(o)
 }
 

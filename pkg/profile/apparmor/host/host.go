@@ -198,6 +198,9 @@ func (h *Host) Remove(ctx context.Context, owners []profile.Owner) []profile.Out
 	defer h.mu.Unlock()
 	outcomes := make([]profile.Outcome, len(owners))
 	var w *work
+	if len(owners) == 0 {
+		w, _ = h.open(false) // what a killed process began is finished all the same
+	}
 	for i, o := range owners {
 		err := hostcheck.Stopped(ctx, o)
 		if err == nil {
@@ -278,12 +281,19 @@ func (h *Host) Loaded(ctx context.Context) ([]Loaded, error) {
 	return all, nil
 }
 
-// Foreign lists entries of the folder that are no records of Confine's, sorted:
-// damaged ones, and those of others. They are left alone.
+// Foreign lists entries of the folder that Installed does not speak for, sorted:
+// damaged records, what others put there, and records of owners that have nothing in
+// force, but profiles in the kernel that are still to be taken away.
 func (h *Host) Foreign(ctx context.Context) ([]string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, foreign, err := h.records(ctx)
+	records, foreign, err := h.records(ctx)
+	for _, r := range records {
+		if r.Current == nil {
+			foreign = append(foreign, fileOf(r.Owner))
+		}
+	}
+	slices.Sort(foreign)
 	return foreign, err
 }
 

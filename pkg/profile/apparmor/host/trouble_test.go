@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/confine-dev/confine/pkg/durable"
 	"github.com/confine-dev/confine/pkg/profile"
 	"github.com/confine-dev/confine/pkg/profile/profiletest"
 	"github.com/confine-dev/confine/pkg/reason"
@@ -175,5 +176,37 @@ func TestLongAttributesAreNotCut(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(task, "attr/current"), []byte(label), 0o600))
 	if got, err := labelOf(task); !errors.Is(err, errLong) {
 		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// TestRemovingNothingFinishesWhatWasBegun as a purge does that finds nobody with
+// something in force.
+func TestRemovingNothingFinishesWhatWasBegun(t *testing.T) {
+	k, root := newMemoryKernel(), fastDir(t)
+	died := errors.New("died")
+	loaded := false
+	h, err := open(Options{Root: root, Before: func(s durable.Step) error {
+		if loaded {
+			return died
+		}
+		loaded = s.Op == OpLoad
+		return nil
+	}}, k, memoryCompiler{})
+	must(t, err)
+	if got := h.Install(t.Context(), []profile.Unit{unit(profile.Owner{Namespace: "shop", Name: "web"}, profiletest.First)})[0]; !errors.Is(got.Err, died) || len(k.profiles) == 0 {
+		t.Fatalf("%+v, %d loaded", got, len(k.profiles))
+	}
+	again, err := open(Options{Root: root}, k, memoryCompiler{})
+	must(t, err)
+	foreign, err := again.Foreign(t.Context())
+	must(t, err)
+	if len(foreign) != 1 {
+		t.Errorf("nothing speaks for what is loaded: %q", foreign)
+	}
+	again.Remove(t.Context(), nil)
+	foreign, err = again.Foreign(t.Context())
+	must(t, err)
+	if len(foreign)+len(k.profiles) > 0 {
+		t.Errorf("left: %q, %v", foreign, k.profiles)
 	}
 }
