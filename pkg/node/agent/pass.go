@@ -112,9 +112,14 @@ func (a *Agent) read() {
 // look asks every host what it has.
 func (a *Agent) look(ctx context.Context, p *pass) {
 	for _, h := range a.opts.Hosts {
-		view := &hostView{host: h, supported: h.Supported(ctx), installed: map[profile.Owner]profile.Installed{}}
+		view := &hostView{host: h, installed: map[profile.Owner]profile.Installed{}}
 		p.hosts[h.Kind()] = view
-		installed, err := h.Installed(ctx)
+		var installed []profile.Installed
+		var err error
+		a.during(func() { // a host may have to wait for others who change policy
+			view.supported = h.Supported(ctx)
+			installed, err = h.Installed(ctx)
+		})
 		if err != nil {
 			if view.supported == nil {
 				a.log.Warn("what is installed cannot be read", "kind", h.Kind(), "error", err)
@@ -135,7 +140,9 @@ func (a *Agent) adopt(ctx context.Context, p *pass) {
 		if a.adopted[kind] || !view.known {
 			continue
 		}
-		installed, err := view.host.Installed(ctx)
+		var installed []profile.Installed
+		var err error
+		a.during(func() { installed, err = view.host.Installed(ctx) })
 		if err != nil {
 			continue
 		}
