@@ -174,7 +174,7 @@ func (n *node) start(more ...string) {
 	defer func() { _ = said.Close() }()
 	n.agent = exec.Command("confine-agent", append([]string{
 		"--manifests", manifests, "--trust", trust, "--root", state, "--seccomp-root", filepath.Dir(seccomp),
-		"--kinds", "seccomp,apparmor,selinux", "--removal-delay", "0s", "--resync", "1s",
+		"--kinds", "seccomp,apparmor,selinux", "--removal-delay", "0s", "--resync", "5s",
 	}, more...)...)
 	n.agent.Stdout, n.agent.Stderr = said, said
 	must(n.t, n.agent.Start())
