@@ -10,7 +10,7 @@ BINARIES := confine confine-agent confine-controller
 # libseccomp comes in by cgo; hack/build adds what a static binary needs.
 TAGS := libseccomp
 # Of tests that need a cluster of real nodes, or a kernel of another kind.
-TEST_TAGS := e2e,vm,lsm_apparmor,lsm_selinux
+TEST_TAGS := e2e,vm,reboot,lsm_apparmor,lsm_selinux
 
 # What the container image is made for: make image IMAGE_ARCHES=amd64
 IMAGE_ARCHES ?= amd64 arm64
@@ -84,7 +84,7 @@ test-e2e: test-deps tools-cluster ## Run the tests on clusters of real nodes, as
 	go test -tags $(TAGS),e2e -json -count 1 -p 1 -timeout 60m $(ARGS) $(E2E_PKGS) | go run ./test/tools/cmd/testsum -slow 2s
 
 .PHONY: test-vm
-test-vm: ## Run the tests that need AppArmor or SELinux in the kernel, in virtual machines
+test-vm: ## Run the tests on kernels that enforce AppArmor or SELinux, in virtual machines
 	@hack/deps vm
 	go run ./test/vm/cmd/vmrun test -json $(ARGS) | go run ./test/tools/cmd/testsum
 

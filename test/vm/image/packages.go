@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // CacheEnv names the environment variable that moves the cache folder.
@@ -37,10 +38,29 @@ func packages() []string {
 // unpacked is written last: a folder that has it is whole.
 const unpacked = ".unpacked"
 
+// maxFetchTime bounds all work with the archive.
+const maxFetchTime = 10 * time.Minute
+
 // Packages returns a folder with the unpacked Debian packages that images are
 // made of, and fetches them first where the cache lacks these versions. It is
 // safe to call from several processes at once: one fetches, the rest wait.
 func Packages(ctx context.Context, progress io.Writer) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxFetchTime)
+	defer cancel()
+	root, err := provide(ctx, progress)
+	if err == nil || os.Geteuid() != 0 || ctx.Err() != nil {
+		return root, err
+	}
+	// apt's lists are missing, or name versions that the archive no longer has.
+	fmt.Fprintf(progress, "vmrun: bringing apt's lists up to date: %v\n", err)
+	if _, err := run(ctx, "", "apt-get", "update", "-qq"); err != nil {
+		return "", err
+	}
+	return provide(ctx, progress)
+}
+
+// provide returns the folder for the versions in apt's lists.
+func provide(ctx context.Context, progress io.Writer) (string, error) {
 	wanted, err := versions(ctx)
 	if err != nil {
 		return "", err
@@ -78,20 +98,8 @@ type pinned struct {
 	lines  []string // file name and SHA-256 of each package, sorted
 }
 
-// versions asks apt for the packages' versions; lists that are missing or name
-// no such package are brought up to date first.
+// versions asks apt for the packages' versions.
 func versions(ctx context.Context) (pinned, error) {
-	p, err := ask(ctx)
-	if err == nil || os.Geteuid() != 0 {
-		return p, err
-	}
-	if _, err := run(ctx, "", "apt-get", "update", "-qq"); err != nil {
-		return pinned{}, err
-	}
-	return ask(ctx)
-}
-
-func ask(ctx context.Context) (pinned, error) {
 	depends, err := run(ctx, "", "apt-cache", "depends", kernelPackage)
 	if err != nil {
 		return pinned{}, err
