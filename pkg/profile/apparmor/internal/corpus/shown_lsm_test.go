@@ -262,10 +262,11 @@ func TestEscapesAreRealOnTheKernel(t *testing.T) {
 // isNewer reports a machine with AppArmor 4.
 func isNewer(t *testing.T) bool {
 	t.Helper()
-	said, err := exec.Command("apparmor_parser", "-V").Output()
+	said, err := exec.Command("apparmor_parser", "-V").CombinedOutput()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v: %s", err, said)
 	}
+	t.Logf("%s", said)
 	return strings.Contains(string(said), "version 4.")
 }
 
