@@ -18,10 +18,10 @@ const (
 	// Status is the archive's last entry: the exit status in decimal. Without it the
 	// machine did not come to its end.
 	Status = "status"
-	// Programs is where a machine has programs of Confine, and Path where it has
-	// any.
+	// Programs is where a machine has programs of Confine.
 	Programs = "/usr/local/bin"
-	Path     = Programs + ":/usr/sbin:/usr/bin:/sbin:/bin"
+	// Path is where it has any.
+	Path = Programs + ":/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
 // Statuses beside those that programs choose, as shells have them.
