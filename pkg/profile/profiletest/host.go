@@ -37,6 +37,9 @@ type HostCase struct {
 	// only one owner can have on a machine: names of two owners differ, those of
 	// one owner's variants do not.
 	FilesFor func(o profile.Owner, v Variant) []profile.File
+	// FewerCrashes leaves out the crashes in the middle of a repair. It is for a
+	// slow machine, beside one in memory that runs them all.
+	FewerCrashes bool
 }
 
 // Machine is what survives the end of a process: disk and kernel.

@@ -39,7 +39,7 @@ func TestHostOnRealKernel(t *testing.T) {
 			})
 			return machine(t, securityfs{folder}, once)
 		},
-		FilesFor: files,
+		FilesFor: files, FewerCrashes: true,
 	})
 }
 
