@@ -82,8 +82,8 @@ func New(opts Options) *Store {
 	if opts.Time <= 0 {
 		opts.Time = defaultTime
 	}
-	if opts.HostRoot == "/" {
-		opts.HostRoot = ""
+	if opts.HostRoot != "" { // names within it are what is left without it
+		opts.HostRoot = strings.TrimSuffix(filepath.Clean(opts.HostRoot), "/")
 	}
 	return &Store{opts}
 }
@@ -120,13 +120,28 @@ func (s *Store) List(ctx context.Context) ([]Listed, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.listed(out)
+}
+
+// listed reads a list of modules.
+func (s *Store) listed(out []byte) ([]Listed, error) {
 	var found []Listed
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	for lines.Scan() {
 		// PRIORITY NAME LANGUAGE [disabled] CHECKSUM
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 4 || fields[0] != strconv.Itoa(s.opts.Priority) {
+		if len(fields) == 0 {
 			continue
+		}
+		priority, err := strconv.Atoi(fields[0]) // printed with zeros in front, as 050
+		if err != nil {
+			return nil, fmt.Errorf("semodule lists a module without its priority: %.100q", lines.Text())
+		}
+		if priority != s.opts.Priority {
+			continue
+		}
+		if sum := fields[len(fields)-1]; len(fields) < 4 || !strings.HasPrefix(sum, "sha256:") {
+			return nil, fmt.Errorf("semodule lists a module otherwise than with its sum: %.100q", lines.Text())
 		}
 		found = append(found, Listed{Name: fields[1], Checksum: fields[len(fields)-1], Disabled: fields[3] == "disabled"})
 	}
@@ -275,7 +290,7 @@ func (s *Store) run(ctx context.Context, dir string, args ...string) ([]byte, er
 	})
 	switch {
 	case err == nil:
-		return out.Bytes(), nil
+		return whole(out)
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("semodule: %w", ctx.Err())
 	case bytes.Contains(said.Bytes(), []byte(" lock at ")): // "Could not get direct transaction lock at FILE."
@@ -285,6 +300,14 @@ func (s *Store) run(ctx context.Context, dir string, args ...string) ([]byte, er
 		return nil, err
 	}
 	return nil, refusal(said.Bytes(), err)
+}
+
+// whole returns what was printed: a list that is cut hides modules.
+func whole(out *sandbox.Output) ([]byte, error) {
+	if out.Over() {
+		return nil, fmt.Errorf("semodule printed more than %d bytes", out.Max)
+	}
+	return out.Bytes(), nil
 }
 
 func (s *Store) find() (string, error) {

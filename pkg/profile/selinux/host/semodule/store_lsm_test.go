@@ -186,3 +186,11 @@ func TestNamesThatAreNone(t *testing.T) {
 	}
 	wantListed(t, s)
 }
+
+// TestLowPriority: semodule prints a priority with zeros in front.
+func TestLowPriority(t *testing.T) {
+	s := emptied(t, semodule.Options{Priority: 50})
+	m := module(1)
+	must(t, s.Commit(t.Context(), semodule.Change{Install: []semodule.Module{m}}))
+	wantListed(t, s, m)
+}
