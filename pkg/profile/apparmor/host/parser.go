@@ -20,6 +20,9 @@ const (
 	defaultParseTime   = 30 * time.Second
 	defaultParseMemory = 256 << 20 // beside the agent within the 512 MiB that the chart and the unit give
 	maxLog             = 64 << 10
+	// slowAgain is when a text is tried again that took all the time there was. It may
+	// only have met a busy machine; but nothing else is installed meanwhile.
+	slowAgain = 10 * time.Minute
 )
 
 // parserPaths are where distributions have apparmor_parser.
@@ -99,8 +102,10 @@ func (p parser) compile(ctx context.Context, f profile.File) ([]byte, error) {
 	case err == nil && ctx.Err() == nil:
 		return out.Bytes(), nil
 	case call.Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return nil, reason.New(reason.InstallFailed, f.Name, "apparmor_parser had not compiled it after %s: %w", p.time, ctx.Err()).
+		slow := reason.New(reason.InstallFailed, f.Name, "apparmor_parser had not compiled it after %s: %w", p.time, ctx.Err()).
 			WithAdvice("make the profile simpler: many overlapping globs make a large automaton")
+		slow.RetryAfter = slowAgain
+		return nil, slow
 	case ctx.Err() != nil:
 		return nil, reason.New(reason.InstallFailed, f.Name, "stopped before it was done: %w", ctx.Err())
 	}

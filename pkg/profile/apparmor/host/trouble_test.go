@@ -210,3 +210,19 @@ func TestRemovingNothingFinishesWhatWasBegun(t *testing.T) {
 		t.Errorf("left: %q, %v", foreign, k.profiles)
 	}
 }
+
+// TestSlowTextsAreNotTriedAllTheTime: nothing else is installed while one is compiled.
+func TestSlowTextsAreNotTriedAllTheTime(t *testing.T) {
+	p := stand(t, "exec sleep 1000")
+	p.time = 200 * time.Millisecond
+	_, err := p.compile(t.Context(), profile.File{Name: "web.aa", Data: []byte("profile x {}\n")})
+	if e, ok := reason.Of(err); !ok || e.RetryAfter != slowAgain {
+		t.Errorf("%v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = p.compile(ctx, profile.File{Name: "web.aa", Data: []byte("profile x {}\n")})
+	if e, ok := reason.Of(err); !ok || e.RetryAfter != 0 {
+		t.Errorf("its call was over: %v", err)
+	}
+}
