@@ -53,7 +53,7 @@ func TestFetchRefusesRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can start a process of root")
 	}
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "fetch", "--socket", "/nonexistent/agent.sock") //nolint:gosec // this program
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "fetch", "--socket", "/nonexistent/agent.sock")
 	out, err := cmd.CombinedOutput()
 	exit := (*exec.ExitError)(nil)
 	if !errors.As(err, &exit) || exit.ExitCode() != exitRefused || !strings.Contains(string(out), "runs as root") {

@@ -43,16 +43,16 @@ func (s *site) start(uid uint32, args ...string) *started {
 	if _, err := os.Stat(binary); err != nil {
 		data, err := os.ReadFile(os.Args[0])
 		s.must(err)
-		s.must(os.WriteFile(binary, data, 0o755)) //nolint:gosec // the other user runs it
+		s.must(os.WriteFile(binary, data, 0o755))
 		s.must(os.Chmod(filepath.Dir(s.dir), 0o755))
 		s.must(filepath.WalkDir(s.dir, func(name string, e fs.DirEntry, err error) error {
 			if err != nil || name == binary {
 				return err
 			}
 			if e.IsDir() {
-				return os.Chmod(name, 0o755) //nolint:gosec // the other user reads it
+				return os.Chmod(name, 0o755)
 			}
-			return os.Chmod(name, 0o644) //nolint:gosec // as above
+			return os.Chmod(name, 0o644)
 		}))
 	}
 	s.must(os.MkdirAll(s.path("root"), 0o755))
@@ -77,7 +77,7 @@ func (s *site) start(uid uint32, args ...string) *started {
 }
 
 func (s *site) command(uid uint32, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), s.path("agent"), args...) //nolint:gosec // this test
+	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), s.path("agent"), args...)
 	cmd.Env, cmd.Dir = append(os.Environ(), agentEnv+"=1"), "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	return cmd
@@ -87,7 +87,7 @@ func (s *site) command(uid uint32, args ...string) *exec.Cmd {
 func (a *started) installs(name string) {
 	a.t.Helper()
 	a.push(name, profileText, a.key)
-	a.must(os.Chmod(a.path("manifests/"+name+".yaml"), 0o644)) //nolint:gosec // the other user reads it
+	a.must(os.Chmod(a.path("manifests/"+name+".yaml"), 0o644))
 	defer func() {
 		if a.t.Failed() {
 			a.t.Log(a.errs.String())
@@ -221,8 +221,8 @@ func TestAFetchChildThatIsKilledComesBack(t *testing.T) {
 // started before the agent and after it, and alone has the credentials.
 func TestAFetchChildThatSomebodyElseStarts(t *testing.T) {
 	s := newSite(t)
-	s.must(os.Mkdir(s.path("run"), 0o755)) //nolint:gosec // the child goes through
-	s.must(os.Chmod(s.path("run"), 0o755)) //nolint:gosec // as above
+	s.must(os.Mkdir(s.path("run"), 0o755))
+	s.must(os.Chmod(s.path("run"), 0o755))
 	socket := s.path("run/fetch.sock")
 	a := s.start(0, "--fetch-socket", socket, "--fetch-uid", strconv.Itoa(ordinary))
 	s.until("it listens", func() bool { _, err := os.Stat(socket); return err == nil })
@@ -244,7 +244,7 @@ func TestAFetchChildThatSomebodyElseStarts(t *testing.T) {
 	s.requests.Store(0)
 	stranger, said := serve(ordinary + 1)
 	s.push("two", profileText, s.key)
-	s.must(os.Chmod(s.path("manifests/two.yaml"), 0o644)) //nolint:gosec // not secret
+	s.must(os.Chmod(s.path("manifests/two.yaml"), 0o644))
 	s.requests.Store(0)
 	s.until("it is sent away", func() bool { return strings.Contains(said.String(), "ended the connection") })
 	if got := s.installed("two"); got != "" || s.requests.Load() != 0 {
