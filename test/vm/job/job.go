@@ -20,7 +20,7 @@ const (
 	Status = "status"
 	// Programs is where a machine has programs of Confine.
 	Programs = "/usr/local/bin"
-	// Path is where it has any.
+	// Path is where a machine looks for programs, as PATH has it.
 	Path = Programs + ":/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
