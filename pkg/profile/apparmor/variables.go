@@ -14,19 +14,40 @@ const (
 )
 
 // variables are what a text says of its variables, and what the tunables of a
-// host usually say. Values of both count: a text may only add.
+// host usually say.
 type variables struct {
-	values  map[string][]string
+	// values are, for Most, all that a variable may stand for, whoever says it; and
+	// for Least those that it surely stands for.
+	values  map[glob.Side]map[string][]string
 	pattern *regexp.Regexp
 	// expanded holds what is known already; nil is for what cannot be told.
-	expanded map[string][]string
+	expanded map[glob.Side]map[string][]string
 }
 
+// variablesOf collects the values. A text that gives a variable its first value does
+// not have the tunables': it does not include them, or apparmor_parser would take
+// it for a second declaration. What ?= and := make of it depends on the host.
 func variablesOf(f *policy.File) *variables {
-	v := &variables{values: tunables(), pattern: regexp.MustCompile(`@\{([A-Za-z][A-Za-z0-9_]*)\}`), expanded: map[string][]string{}}
+	v := &variables{
+		values:   map[glob.Side]map[string][]string{glob.Most: tunables(), glob.Least: tunables()},
+		pattern:  regexp.MustCompile(`@\{([A-Za-z][A-Za-z0-9_]*)\}`),
+		expanded: map[glob.Side]map[string][]string{glob.Most: {}, glob.Least: {}},
+	}
+	most, least := v.values[glob.Most], v.values[glob.Least]
+	unsure := map[string]bool{}
+	for _, a := range f.Variables {
+		if a.Op != "+=" {
+			name := strings.Trim(a.Name, "@{}")
+			delete(least, name)
+			unsure[name] = unsure[name] || a.Op != "="
+		}
+	}
 	for _, a := range f.Variables {
 		name := strings.Trim(a.Name, "@{}")
-		v.values[name] = append(v.values[name], a.Values...)
+		most[name] = append(most[name], a.Values...)
+		if !unsure[name] {
+			least[name] = append(least[name], a.Values...)
+		}
 	}
 	return v
 }
@@ -47,7 +68,7 @@ func tunables() map[string][]string {
 // expand returns the globs that path stands for with its variables replaced.
 // What cannot be told is everything for Most, and makes it nothing for Least.
 func (v *variables) expand(path string, side glob.Side) []string {
-	expanded := v.replace(path, side)
+	expanded := v.replace(path, side, false)
 	if expanded == nil && side == glob.Most {
 		expanded = []string{"**"}
 	}
@@ -59,26 +80,27 @@ func (v *variables) expand(path string, side glob.Side) []string {
 
 // of returns what a variable stands for; nil where that cannot be told: it is
 // unknown, it holds itself, or it is too much.
-func (v *variables) of(name string) []string {
-	if known, done := v.expanded[name]; done {
+func (v *variables) of(name string, side glob.Side) []string {
+	if known, done := v.expanded[side][name]; done {
 		return known
 	}
-	v.expanded[name] = nil // while it is being expanded, and if it holds itself
+	v.expanded[side][name] = nil // while it is being expanded, and if it holds itself
 	var all []string
-	for _, value := range v.values[name] {
-		more := v.replace(value, glob.Least)
+	for _, value := range v.values[side][name] {
+		more := v.replace(value, side, true)
 		if more == nil || len(all)+len(more) > maxExpansions {
 			return nil
 		}
 		all = append(all, more...)
 	}
-	v.expanded[name] = all
+	v.expanded[side][name] = all
 	return all
 }
 
 // replace returns text with all variables replaced, or nil. For Most, a
-// variable that cannot be told ends the text with what matches everything.
-func (v *variables) replace(text string, side glob.Side) []string {
+// variable that cannot be told ends the text with what matches everything, unless
+// all of the text has to be told.
+func (v *variables) replace(text string, side glob.Side, all bool) []string {
 	out := []string{""}
 	for text != "" {
 		m := v.pattern.FindStringSubmatchIndex(text)
@@ -86,8 +108,8 @@ func (v *variables) replace(text string, side glob.Side) []string {
 			return product(out, []string{text})
 		}
 		out = product(out, []string{text[:m[0]]})
-		values := v.of(text[m[2]:m[3]])
-		if values == nil && side == glob.Most {
+		values := v.of(text[m[2]:m[3]], side)
+		if values == nil && side == glob.Most && !all {
 			return product(out, []string{"**"})
 		}
 		if out = product(out, values); out == nil {
