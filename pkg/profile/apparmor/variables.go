@@ -2,6 +2,7 @@ package apparmor
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/confine-dev/confine/pkg/profile/apparmor/internal/glob"
@@ -72,6 +73,9 @@ func (v *variables) expand(path string, side glob.Side) []string {
 	if expanded == nil && side == glob.Most {
 		expanded = []string{"**"}
 	}
+	if side == glob.Least {
+		expanded = slices.DeleteFunc(expanded, isNowhere)
+	}
 	for i := range expanded {
 		expanded[i] = collapse(expanded[i])
 	}
@@ -137,7 +141,13 @@ func product(heads, tails []string) []string {
 	return out
 }
 
-// collapse makes one slash of several, as apparmor_parser does.
+// isNowhere reports paths that begin with exactly two slashes. apparmor_parser leaves
+// these as they are (filter_slashes in its parser_regex.c), and no file has such a path.
+func isNowhere(path string) bool {
+	return strings.HasPrefix(path, "//") && !strings.HasPrefix(path, "///")
+}
+
+// collapse makes one slash of several, as apparmor_parser does but for isNowhere.
 func collapse(path string) string {
 	for strings.Contains(path, "//") {
 		path = strings.ReplaceAll(path, "//", "/")

@@ -27,6 +27,11 @@ func TestVariablesOfATextAreWhatItSays(t *testing.T) {
 		"declared where it is not":         {"@{PROC} ?= /x/\n", everything + "  deny @{PROC}/sys/** w,\n", false},
 		"declared over it":                 {"@{PROC} := /x/\n", everything + "  deny @{PROC}/sys/** w,\n", false},
 		"declared where it is not, to see": {"@{V} ?= /proc/\n", everything + "  deny @{V}/sys/** w,\n", false},
+		"two slashes at the beginning":     {"", everything + "  deny //proc/sys/** w,\n", false},
+		"two slashes by a variable":        {"@{V} = /\n", everything + "  deny @{V}/proc/sys/** w,\n", false},
+		"three slashes at the beginning":   {"", everything + "  deny ///proc/sys/** w,\n", true},
+		"two slashes within":               {"", everything + "  deny /proc//sys/** w,\n", true},
+		"two slashes that allow":           {"", "  //proc/sys/** w,\n", false},
 		"what is allowed is both":          {"@{V} ?= /x/\n@{V} += /proc/\n", "  @{V}/sys/** w,\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
