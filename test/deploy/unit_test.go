@@ -64,6 +64,9 @@ func TestUnit(t *testing.T) {
 			if got["NoNewPrivileges"][0] != "yes" || got["ProtectSystem"][0] != "strict" || !slices.Equal(got["AmbientCapabilities"], []string{""}) {
 				t.Errorf("not confined: %v", got)
 			}
+			if !slices.Equal(got["OOMPolicy"], []string{"continue"}) {
+				t.Errorf("a compiler that takes too much memory ends the agent: OOMPolicy %q", got["OOMPolicy"])
+			}
 			args := strings.Join(got["Environment"], " ")
 			if c.kinds == "" && args != "" || !strings.Contains(args, c.kinds) || !strings.HasSuffix(got["ExecStart"][0], " $CONFINE_AGENT_ARGS") {
 				t.Errorf("arguments %q in %q, want kinds %q", args, got["ExecStart"], c.kinds)
