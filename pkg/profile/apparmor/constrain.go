@@ -32,6 +32,7 @@ const (
 	Stacking     RuleClass = "stacking"         // &, :namespaces: and variables in targets: never
 	Tangled      RuleClass = "too-complicated"  // what cannot be judged within bounds: never
 	UnsafeNested RuleClass = "child-name"       // names of children that are no plain words: never
+	TooLongName  RuleClass = "long-name"        // names longer than MaxNameBytes: never
 )
 
 // Constrain judges p against the limits of all matching policies. Deny rules
@@ -98,6 +99,10 @@ type judge struct {
 	variables *variables
 	budget    int // of comparing globs, for the whole text
 }
+
+// MaxNameBytes bounds the name of a profile. The kernel's folder for it is
+// called by its name and a number, within NAME_MAX (255).
+const MaxNameBytes = 200
 
 // maxNames bounds the names that one text gives to pods. A node offers all names
 // of an artifact for removal at once, and has to be able to say them.
@@ -167,11 +172,13 @@ func (j *judge) abi(abi policy.ABI) {
 
 // topName judges what a profile is called in the kernel.
 func (j *judge) topName(p *policy.Profile) {
-	plain := regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._-]{0,252}\z`)
+	plain := regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._-]*\z`)
 	namespace, own := namespaceOf(p.Name)
 	switch {
 	case p.Hat:
 		j.object(p.Pos, NameClass, "a hat may only stand inside of its profile")
+	case len(p.Name) > MaxNameBytes:
+		j.object(p.Pos, TooLongName, "the profile's name has %d bytes, at most %d", len(p.Name), MaxNameBytes)
 	case !plain.MatchString(p.Name):
 		j.object(p.Pos, NameClass, "the profile's name %s is no plain word", shown(p.Name))
 	case isReserved(p.Name):

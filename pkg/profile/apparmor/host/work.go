@@ -327,6 +327,9 @@ func (h *Host) compile(ctx context.Context, u profile.Unit) (*installed, []byte,
 			return nil, nil, reason.New(reason.ProfileInvalid, label, "compiled it has the profiles %q, and %q were approved", got, want).
 				WithAdvice("do not include what brings profiles of its own, and give no name twice")
 		}
+		if err := namesFit(label, profiles); err != nil {
+			return nil, nil, err
+		}
 		t := text{Name: f.Name, Data: f.Data}
 		for _, c := range profiles {
 			if other, twice := seen[c.name]; twice {
