@@ -2,6 +2,7 @@ package apparmor_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/confine-dev/confine/pkg/profile"
@@ -112,6 +113,25 @@ func TestARefusalSaysWhatToWrite(t *testing.T) {
 		e, ok := reason.Of(apparmor.NewKind().Constrain(parse(t, tc.text), tc.by, nil))
 		if !ok || e.Object != "p.aa:1:1" || e.Detail != tc.detail || e.Advice != tc.advice {
 			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}
+
+// TestNamesThatAreTooLong: a kernel can be left unable to load anything by one.
+func TestNamesThatAreTooLong(t *testing.T) {
+	const wide = `{"allowedNames":["web*"]}`
+	k := apparmor.NewKind()
+	for _, prefix := range []string{"confine.shop.", "web-"} {
+		for bytes, want := range map[int]reason.Reason{apparmor.MaxNameBytes: "", apparmor.MaxNameBytes + 1: reason.ProfileForbidden} {
+			name := prefix + strings.Repeat("a.", apparmor.MaxNameBytes)[:bytes-len(prefix)-1] + "a"
+			p, err := k.Parse("p.aa", []byte("profile "+name+" {\n}\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = k.Constrain(p, profile.For(profile.Owner{Namespace: "shop", Name: "web"}), []profile.Limits{profile.Limits(wide)})
+			if got, _ := reason.Of(err); want == "" && err != nil || want != "" && (got == nil || got.Reason != want) {
+				t.Errorf("%d bytes: %v, want %q", len(name), err, want)
+			}
 		}
 	}
 }
