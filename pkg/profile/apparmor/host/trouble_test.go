@@ -226,3 +226,19 @@ func TestSlowTextsAreNotTriedAllTheTime(t *testing.T) {
 		t.Errorf("its call was over: %v", err)
 	}
 }
+
+// TestLongNamesDoNotReachTheKernel: with one Linux 6.1 loads no other profile
+// until the next boot.
+func TestLongNamesDoNotReachTheKernel(t *testing.T) {
+	for length, fine := range map[int]bool{maxName: true, maxName + 1: false, 253: false} {
+		k := newMemoryKernel()
+		h, err := open(Options{Root: fastDir(t)}, k, memoryCompiler{})
+		must(t, err)
+		name := "confine.shop." + strings.Repeat("a", length-len("confine.shop."))
+		u := unit(profile.Owner{Namespace: "shop", Name: "web"}, profiletest.Fewer)
+		u.Files[0].Data = []byte("profile " + name + " {\n  file,\n}\n")
+		if got := h.Install(t.Context(), []profile.Unit{u})[0]; fine != (got.Err == nil) || !fine && (!errors.Is(got.Err, reason.ProfileInvalid) || len(k.profiles) > 0) {
+			t.Errorf("%d bytes: %+v, %d loaded", length, got, len(k.profiles))
+		}
+	}
+}

@@ -332,6 +332,9 @@ func (h *Host) compile(ctx context.Context, u profile.Unit) (*installed, []byte,
 		}
 		t := text{Name: f.Name, Data: f.Data}
 		for _, c := range profiles {
+			if err := loadable(label, c.name); err != nil {
+				return nil, nil, err
+			}
 			if other, twice := seen[c.name]; twice {
 				return nil, nil, reason.New(reason.ProfileInvalid, label, "the profile %s is in %s, too", c.name, other)
 			}
@@ -346,6 +349,21 @@ func (h *Host) compile(ctx context.Context, u profile.Unit) (*installed, []byte,
 		next.Files, policy = append(next.Files, t), append(policy, binary...)
 	}
 	return next, policy, nil
+}
+
+// maxName bounds each part of a name. The kernel makes a folder of it and a number, of
+// at most 255 bytes in all, and one that cannot be made leaves Linux 6.1 unable
+// to load any profile until the next boot.
+const maxName = 200
+
+func loadable(label, name string) error {
+	for part := range strings.SplitSeq(name, "//") {
+		if len(part) > maxName {
+			return reason.New(reason.ProfileInvalid, label, "the name %.40q... of %d bytes is longer than the %d that every kernel loads", part, len(part), maxName).
+				WithAdvice("give it a shorter name")
+		}
+	}
+	return nil
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
