@@ -8,9 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/confine-dev/confine/pkg/profile/apparmor"
-	"github.com/confine-dev/confine/pkg/reason"
 )
 
 // The codes of a compiled policy: Linux, security/apparmor/include/policy_unpack.h,
@@ -197,21 +194,4 @@ func (r *reader) rest(end byte, depth int) {
 			r.fail(fmt.Sprintf("unknown code %d", head[0]))
 		}
 	}
-}
-
-// namesFit refuses names that the kernel cannot make a folder for. It calls that
-// NAME.NUMBER, and where it is longer than NAME_MAX, Linux 6.1 leaves
-// raw_data/REVISION of the attempt behind: every later load, of anybody, fails
-// with EEXIST until the next boot (security/apparmor/policy.c,
-// aa_replace_profiles).
-func namesFit(label string, profiles []compiled) error {
-	for _, c := range profiles {
-		for name := range strings.SplitSeq(c.name, "//") {
-			if len(name) > apparmor.MaxNameBytes {
-				return reason.New(reason.ProfileInvalid, label, "the name of a profile has %d bytes, more than the %d that every kernel takes", len(name), apparmor.MaxNameBytes).
-					WithAdvice("give it a shorter name")
-			}
-		}
-	}
-	return nil
 }

@@ -327,9 +327,6 @@ func (h *Host) compile(ctx context.Context, u profile.Unit) (*installed, []byte,
 			return nil, nil, reason.New(reason.ProfileInvalid, label, "compiled it has the profiles %q, and %q were approved", got, want).
 				WithAdvice("do not include what brings profiles of its own, and give no name twice")
 		}
-		if err := namesFit(label, profiles); err != nil {
-			return nil, nil, err
-		}
 		t := text{Name: f.Name, Data: f.Data}
 		for _, c := range profiles {
 			if err := loadable(label, c.name); err != nil {
@@ -353,8 +350,9 @@ func (h *Host) compile(ctx context.Context, u profile.Unit) (*installed, []byte,
 
 // maxName bounds each part of a name. The kernel makes a folder of it and a number, of
 // at most 255 bytes in all, and one that cannot be made leaves Linux 6.1 unable
-// to load any profile until the next boot.
-const maxName = 200
+// to load any profile until the next boot (EEXIST; Linux, security/apparmor/policy.c,
+// aa_replace_profiles).
+const maxName = apparmor.MaxNameBytes
 
 func loadable(label, name string) error {
 	for part := range strings.SplitSeq(name, "//") {
