@@ -291,6 +291,32 @@ func volume(t *testing.T, pod corev1.PodSpec, name string) string {
 	return ""
 }
 
+// TestMemoryFollowsTheKinds: what compiles SELinux policy counts in the agent's
+// container, and what somebody sets is what they get.
+func TestMemoryFollowsTheKinds(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"seccomp":  {nil, "512Mi"},
+		"apparmor": {[]string{"--set", "agent.kinds.apparmor=true"}, "512Mi"},
+		"selinux":  {[]string{"--set", "agent.kinds.selinux=true"}, "1Gi"},
+		"set":      {[]string{"--set", "agent.kinds.selinux=true,agent.resources.limits.memory=2Gi"}, "2Gi"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := daemonSets(t, render(t, c.args...))["confine-agent"].Spec.Template.Spec
+			for _, container := range append(pod.InitContainers, pod.Containers...) {
+				if got := container.Resources.Limits.Memory().String(); container.Name != "fetch" && got != c.want {
+					t.Errorf("%s may use %s, want %s", container.Name, got, c.want)
+				}
+				if container.Resources.Requests.Memory().IsZero() {
+					t.Errorf("%s asks for no memory", container.Name)
+				}
+			}
+		})
+	}
+}
+
 // TestNothingIsWrittenToNothing: the folder that covers others is writable to no
 // container, so it stays empty.
 func TestNothingIsWrittenToNothing(t *testing.T) {

@@ -42,3 +42,9 @@ seccomp{{ if .Values.agent.kinds.apparmor }},apparmor{{ end }}{{ if .Values.agen
 {{- end }}
 {{- with $options }}{{ toYaml . }}{{ end }}
 {{- end }}
+
+{{/* Compilers of SELinux policy run in the agent's container. */}}
+{{- define "confine.agentResources" -}}
+{{- $limits := .Values.agent.resources.limits | default (dict "memory" (.Values.agent.kinds.selinux | ternary "1Gi" "512Mi")) }}
+{{- toYaml (merge (dict "limits" $limits) .Values.agent.resources) }}
+{{- end }}
