@@ -86,7 +86,7 @@ test-e2e: test-deps tools-cluster ## Run the tests on clusters of real nodes, as
 .PHONY: test-vm
 test-vm: ## Run the tests on kernels that enforce AppArmor or SELinux, in virtual machines
 	@hack/deps vm
-	go run ./test/vm/cmd/vmrun test -json $(ARGS) | go run ./test/tools/cmd/testsum
+	go run ./test/vm/cmd/vmrun test -json $(ARGS) | go run ./test/tools/cmd/testsum -none
 
 .PHONY: race
 race: test-deps tools ## Run all tests under the race detector

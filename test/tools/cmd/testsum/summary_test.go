@@ -18,6 +18,7 @@ func TestSummarize(t *testing.T) {
 	tests := map[string]struct {
 		pkg    string
 		strict bool
+		none   bool
 		good   bool     // the run counts as good
 		prints []string // in this order
 		hides  string
@@ -44,6 +45,14 @@ func TestSummarize(t *testing.T) {
 			pkg:    "empty",
 			prints: []string{"0 passed, 0 failed, 0 skipped"},
 		},
+		"may have no tests": {
+			pkg: "empty", none: true, good: true,
+			prints: []string{"0 passed, 0 failed, 0 skipped"},
+		},
+		"may have no tests, strict": {
+			pkg: "empty", none: true, strict: true,
+			prints: []string{"0 passed, 0 failed, 0 skipped"},
+		},
 		"skipped for the kernel": {
 			pkg: "skipskernel", strict: true, good: true,
 			prints: []string{"SKIP example.test/m/skipskernel TestSkip: the kernel lacks it", "1 passed, 0 failed, 1 skipped"},
@@ -64,7 +73,7 @@ func TestSummarize(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			err := summarize(bytes.NewReader(goTestEvents(t, module, "./"+tc.pkg)), &out, options{strict: tc.strict})
+			err := summarize(bytes.NewReader(goTestEvents(t, module, "./"+tc.pkg)), &out, options{strict: tc.strict, none: tc.none})
 			if good := err == nil; good != tc.good {
 				t.Errorf("error %v, want none: %t", err, tc.good)
 			}
