@@ -85,6 +85,9 @@ type Host struct {
 	refused map[string]bool
 	// rehearsed are the sums of texts that the compiler reads as Confine does.
 	rehearsed map[string]bool
+	// reloaded is the mark for which Installed has reloaded the policy. The file
+	// itself tells it from later ones, also from those of other processes.
+	reloaded fs.FileInfo
 }
 
 var _ profile.Host = (*Host)(nil)
@@ -197,16 +200,17 @@ func (h *Host) Installed(ctx context.Context) ([]profile.Installed, error) {
 		return nil, nil
 	}
 	// What a killed transaction left is in the store and not in force: the kernel
-	// gets it here, too. The mark stays, for it may be another process's.
-	w, unfinished, err := h.look(ctx)
+	// gets it here, too, once. The mark stays, for it may be another process's.
+	w, err := h.look(ctx)
 	if err != nil {
 		return nil, explain(selinux.Name, err)
 	}
 	defer w.close()
-	if unfinished {
+	if w.mark != nil && !h.reloadedFor(w.mark) {
 		if err := w.reload(ctx); err != nil {
 			return nil, explain(selinux.Name, err)
 		}
+		h.reloaded = w.mark
 	}
 	var all []profile.Installed
 	for _, r := range w.s.units {
@@ -218,6 +222,11 @@ func (h *Host) Installed(ctx context.Context) ([]profile.Installed, error) {
 	}
 	slices.SortFunc(all, func(a, b profile.Installed) int { return a.Owner.Compare(b.Owner) })
 	return all, nil
+}
+
+// reloadedFor reports whether the kernel got the policy after this mark was set.
+func (h *Host) reloadedFor(mark fs.FileInfo) bool {
+	return h.reloaded != nil && os.SameFile(h.reloaded, mark) && h.reloaded.ModTime().Equal(mark.ModTime())
 }
 
 // listed renders a unit, with the types that the kernel has.

@@ -30,6 +30,8 @@ type memory struct {
 	fails error
 	// commits counts the transactions that were begun.
 	commits int
+	// reloads counts how often the kernel was handed the policy beside them.
+	reloads int
 }
 
 type module struct {
@@ -107,6 +109,7 @@ func (m *memory) commitUnloaded(ctx context.Context, c semodule.Change) error {
 }
 
 func (m *memory) Reload(ctx context.Context) error {
+	m.reloads++
 	if err := errors.Join(ctx.Err(), m.fails); err != nil {
 		return err
 	}

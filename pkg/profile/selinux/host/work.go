@@ -44,6 +44,7 @@ func (it *want) key() string {
 type work struct {
 	h        *Host
 	root     *durable.Dir // nil until it is there
+	mark     fs.FileInfo  // of a transaction that was begun and not finished, or nil
 	s        *survey
 	modules  map[string][]byte // what s renders to
 	reloaded bool              // the kernel has what the store has
@@ -95,14 +96,14 @@ func batches(wants []*want) [][]*want {
 
 // open reads the store, and mends what a killed process left.
 func (h *Host) open(ctx context.Context) (*work, error) {
-	w, unfinished, err := h.look(ctx)
+	w, err := h.look(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if w.root != nil {
 		err = w.root.SweepTemp(".")
 	}
-	if err == nil && unfinished {
+	if err == nil && w.mark != nil {
 		if err = w.reload(ctx); err == nil {
 			err = w.root.Remove(mark)
 		}
@@ -116,26 +117,24 @@ func (h *Host) open(ctx context.Context) (*work, error) {
 }
 
 // look reads the store, and whether a transaction was begun and not finished.
-func (h *Host) look(ctx context.Context) (*work, bool, error) {
+func (h *Host) look(ctx context.Context) (*work, error) {
 	w := &work{h: h}
 	root, err := durable.OpenExisting(h.opts.Root, durable.Options{Before: h.opts.Before})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, false, err
+		return nil, err
 	}
-	unfinished := false
 	if err == nil {
 		w.root = root
-		_, missing := root.Lstat(mark)
-		if unfinished = missing == nil; !unfinished && !errors.Is(missing, fs.ErrNotExist) {
+		if w.mark, err = root.Lstat(mark); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			w.close()
-			return nil, false, missing
+			return nil, err
 		}
 	}
 	if w.s, err = h.survey(ctx); err != nil {
 		w.close()
-		return nil, false, err
+		return nil, err
 	}
-	return w, unfinished, nil
+	return w, nil
 }
 
 func (w *work) close() {
@@ -320,6 +319,7 @@ func (w *work) setMark() error {
 		}
 		w.root = root
 	}
+	w.h.reloaded = nil // even if the new file should look like the old one
 	return w.root.WriteFile(mark, nil, markMode)
 }
 
