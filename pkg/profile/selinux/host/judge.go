@@ -107,7 +107,7 @@ func (w *work) unused(planned map[profile.Owner]*record, it *want) error {
 		}
 		dropped = append(dropped, selinux.ProcessType(block))
 	}
-	return unused(w.h.proc, it.owner, dropped)
+	return w.h.unused(it.owner, dropped)
 }
 
 // explain gives an error of the store, the kernel or the disk its reason.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -69,11 +70,14 @@ func (k selinuxfs) known(name string) (bool, error) {
 // unused refuses to take away types that a process runs as: the kernel would
 // take its label for none, and deny it nearly everything. What cannot be read
 // counts as used.
-func unused(proc string, o profile.Owner, types []string) error {
+func (h *Host) unused(o profile.Owner, types []string) error {
 	if len(types) == 0 {
 		return nil
 	}
-	running, err := runningTypes(proc)
+	// Whatever keeps its mode from being read, only a kernel without SELinux may
+	// have labels of another kind.
+	labels := !errors.Is(h.kernel.supported(), fs.ErrNotExist)
+	running, err := runningTypes(h.proc, labels)
 	if err != nil {
 		return reason.New(reason.InstallFailed, o.String(), "whether a process runs as %s cannot be told: %w", types[0], err).
 			WithAdvice("run with the host's process IDs (hostPID), as root, and where /proc hides processes (hidepid) with CAP_SYS_PTRACE")
@@ -88,18 +92,42 @@ func unused(proc string, o profile.Owner, types []string) error {
 }
 
 // runningTypes returns, for each type that a thread runs as, one such process.
-func runningTypes(proc string) (map[string]string, error) {
+// With labels, all threads must have one of SELinux: anything else is an error.
+func runningTypes(proc string, labels bool) (map[string]string, error) {
 	found := map[string]string{}
 	err := hostcheck.EachTask(proc, func(pid, task string) error {
 		label, err := os.ReadFile(filepath.Join(task, "attr/current"))
-		// user:role:type:level
-		if parts := strings.Split(strings.TrimRight(string(label), "\x00\n"), ":"); len(parts) > 2 {
-			found[parts[2]] = pid
-		}
-		if errors.Is(err, unix.EINVAL) {
+		if errors.Is(err, unix.EINVAL) && !labels {
 			return nil // so says a kernel that labels no process
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		name, ok := typeOf(strings.TrimRight(string(label), "\x00\n"))
+		if !ok && labels {
+			return fmt.Errorf("process %s has a label that is none of SELinux: %.100q", pid, label)
+		}
+		if name != "" {
+			found[name] = pid
+		}
+		return nil
 	})
 	return found, err
+}
+
+// typeOf returns the type of a process's label, user:role:type or
+// user:role:type:level. Before a policy is loaded there are no types, and labels
+// are names of initial SIDs (security_sid_to_context_core in Linux,
+// security/selinux/ss/services.c; initial_sid_to_string.h). Processes whose type
+// is gone have the whole label of the SID "unlabeled".
+func typeOf(label string) (name string, ok bool) {
+	if label == "kernel" || label == "init" || label == "unlabeled" {
+		return "", true
+	}
+	parts := strings.SplitN(label, ":", 4)
+	// Labels of other kinds may have colons, too, as AppArmor's :namespace://profile.
+	if len(parts) < 3 || slices.Contains(parts, "") || strings.ContainsAny(label, "/&() \t\n") {
+		return "", false
+	}
+	return parts[2], true
 }

@@ -266,7 +266,7 @@ func TestTypesInUseStay(t *testing.T) {
 	worker := selinux.ProcessType(block(o, "worker"))
 	b.h.proc = processes(t, map[string][]string{
 		"1": {"system_u:system_r:init_t:s0\x00"}, "self": {"a:b:" + worker + ":s0"},
-		"77": {"system_u:system_r:container_t:s0:c1,c2", "system_u:system_r:" + worker + ":s0:c1,c2\n"}, "78": {"kernel", ""},
+		"77": {"system_u:system_r:container_t:s0:c1,c2", "system_u:system_r:" + worker + ":s0:c1,c2\n"}, "78": {"kernel"},
 	})
 	b.refused(b.h.Remove(t.Context(), []profile.Owner{o})[0], reason.InstallFailed, "process 77 runs as the type "+worker)
 	b.refused(b.h.Install(t.Context(), []profile.Unit{unit(o, profiletest.Fewer)})[0], reason.InstallFailed, worker)
