@@ -53,6 +53,12 @@ type Options struct {
 	// Time bounds one run of semodule, the wait for its lock included; zero
 	// means five minutes.
 	Time time.Duration
+	// CallTime is after how long a call of Install or Remove begins nothing
+	// more; half of it may go into looking at texts. Units that were not reached
+	// are InstallFailed, and have their turn in later calls. A transaction that
+	// was begun then may still take Time; after both the call ends, whatever it
+	// does. Zero means five minutes.
+	CallTime time.Duration
 	// Before is called before every change to the disk, the store or the kernel;
 	// see durable.Options.
 	Before func(durable.Step) error
@@ -82,13 +88,21 @@ type Host struct {
 	read map[semodule.Listed][]byte
 	// refused are units that the policy did not take, or for which it refused
 	// others: they are tried after all others.
-	refused map[string]bool
+	refused attempts
 	// rehearsed are the sums of texts that the compiler reads as Confine does.
 	rehearsed map[string]bool
+	// unrehearsed are the sums of texts that it refused, or had no time for.
+	unrehearsed attempts
 	// reloaded is the mark for which Installed has reloaded the policy. The file
 	// itself tells it from later ones, also from those of other processes.
 	reloaded fs.FileInfo
 }
+
+// Defaults of Options.
+const (
+	defaultTime     = 5 * time.Minute
+	defaultCallTime = 5 * time.Minute
+)
 
 var _ profile.Host = (*Host)(nil)
 
@@ -98,6 +112,12 @@ func New(opts Options) (*Host, error) {
 		return nil, reason.New(reason.InstallFailed, selinux.Name, "no root folder was given").
 			WithAdvice("give a folder on a disk that stays, such as /var/lib/confine/selinux")
 	}
+	if opts.Time <= 0 {
+		opts.Time = defaultTime
+	}
+	if opts.CallTime <= 0 {
+		opts.CallTime = defaultCallTime
+	}
 	return &Host{
 		opts:      opts,
 		store:     semodule.New(semodule.Options{HostRoot: opts.HostRoot, Priority: opts.Priority, Time: opts.Time}),
@@ -105,7 +125,6 @@ func New(opts Options) (*Host, error) {
 		compiler:  secilc.New(secilc.Options{HostRoot: opts.HostRoot}),
 		proc:      filepath.Join("/", opts.HostRoot, "proc"),
 		read:      map[semodule.Listed][]byte{},
-		refused:   map[string]bool{},
 		rehearsed: map[string]bool{},
 	}, nil
 }
@@ -199,6 +218,8 @@ func (h *Host) Installed(ctx context.Context) ([]profile.Installed, error) {
 	if h.never() {
 		return nil, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, h.opts.CallTime+h.opts.Time)
+	defer cancel()
 	// What a killed transaction left is in the store and not in force: the kernel
 	// gets it here, too, once. The mark stays, for it may be another process's.
 	w, err := h.look(ctx)

@@ -39,7 +39,9 @@ func (h *Host) Rehearses() error {
 
 // rehearse compiles the texts that are new in a child without privileges, and
 // refuses those that the compiler reads otherwise than Confine did. It returns
-// the wants that are left.
+// the wants that are left. It takes half of a call's time at most: new texts come
+// first, together, and then one by one those that failed with others, or in
+// earlier calls.
 func (h *Host) rehearse(ctx context.Context, s *survey, wants []*want) []*want {
 	if h.compiler.Supported() != nil {
 		return wants
@@ -55,20 +57,44 @@ func (h *Host) rehearse(ctx context.Context, s *survey, wants []*want) []*want {
 			}
 		}
 	}
-	for _, group := range together(unknown) {
-		if len(group) > 1 && h.play(ctx, group...) == nil {
-			continue
-		}
-		for _, l := range group {
-			if h.rehearsed[l.text.Sum] {
-				continue
+	ctx, cancel := context.WithTimeout(ctx, h.opts.CallTime/2)
+	defer cancel()
+	fresh, again := order(&h.unrehearsed, unknown, (*line).sum)
+	var single []*line
+	for _, group := range together(fresh) {
+		if len(group) == 1 {
+			single = append(single, group...)
+		} else if ctx.Err() == nil && h.play(ctx, group...) != nil {
+			for _, l := range group {
+				h.unrehearsed.note(l.sum())
 			}
-			if err := h.play(ctx, l); err != nil {
-				l.want.outcome.Err = err
-			}
+			single = append(single, group...)
 		}
 	}
+	for _, l := range append(single, again...) {
+		h.rehearseAlone(ctx, l)
+	}
+	for _, l := range fresh { // of groups that had no turn
+		h.rehearseAlone(ctx, l)
+	}
 	return slices.DeleteFunc(slices.Clone(wants), func(it *want) bool { return it.outcome.Err != nil })
+}
+
+// rehearseAlone compiles one text, unless that is known, its unit is refused
+// already, or the time is over. What took its time comes last next time.
+func (h *Host) rehearseAlone(ctx context.Context, l *line) {
+	if h.rehearsed[l.sum()] || l.want.outcome.Err != nil {
+		return
+	}
+	if err := ctx.Err(); errors.Is(err, context.DeadlineExceeded) {
+		l.want.outcome.Err = reason.New(reason.InstallFailed, l.object(), "there was no time left in this call to compile it without privileges: %w", err).
+			WithAdvice("it is tried again by itself, before those that took the time")
+		return
+	}
+	if err := h.play(ctx, l); err != nil {
+		l.want.outcome.Err = err
+		h.unrehearsed.note(l.sum())
+	}
 }
 
 // line is one text to be rehearsed.
@@ -78,6 +104,8 @@ type line struct {
 }
 
 func (l *line) object() string { return l.want.owner.String() + "/" + l.text.Name }
+
+func (l *line) sum() string { return l.text.Sum }
 
 // together splits texts into groups that are compiled at once.
 func together(all []*line) [][]*line {
@@ -126,7 +154,8 @@ func (h *Host) play(ctx context.Context, lines ...*line) error {
 		clear(h.rehearsed)
 	}
 	for _, l := range lines {
-		h.rehearsed[l.text.Sum] = true
+		h.rehearsed[l.sum()] = true
+		h.unrehearsed.forget(l.sum())
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/confine-dev/confine/pkg/durable"
 	"github.com/confine-dev/confine/pkg/profile"
@@ -20,6 +21,7 @@ const (
 	markMode         = fs.FileMode(0o600)
 	maxRefusals      = 24 // transactions that one call may lose to broken modules
 	untriedSingle    = "not tried: %d transactions of this call were refused before"
+	untriedLate      = "not tried: the call had taken all of its time, %s"
 	reloadedAndStill = "the kernel does not have the type %s, which the policy store has"
 )
 
@@ -48,6 +50,7 @@ type work struct {
 	s        *survey
 	modules  map[string][]byte // what s renders to
 	reloaded bool              // the kernel has what the store has
+	until    time.Time         // no transaction is begun after it
 	refusals int
 }
 
@@ -56,6 +59,9 @@ func (h *Host) bring(ctx context.Context, wants []*want) {
 	if len(wants) == 0 {
 		return
 	}
+	until := time.Now().Add(h.opts.CallTime)
+	ctx, cancel := context.WithDeadline(ctx, until.Add(h.opts.Time))
+	defer cancel()
 	w, err := h.open(ctx)
 	if err != nil {
 		for _, it := range wants {
@@ -64,15 +70,9 @@ func (h *Host) bring(ctx context.Context, wants []*want) {
 		return
 	}
 	defer w.close()
+	w.until = until
 	for _, batch := range batches(h.rehearse(ctx, w.s, wants)) {
-		first, later := []*want(nil), []*want(nil)
-		for _, it := range batch {
-			if h.refused[it.key()] {
-				later = append(later, it)
-			} else {
-				first = append(first, it)
-			}
-		}
+		first, later := order(&h.refused, batch, (*want).key)
 		w.bring(ctx, first)
 		for _, it := range later {
 			w.bring(ctx, []*want{it})
@@ -180,11 +180,7 @@ func (w *work) bring(ctx context.Context, group []*want) {
 	if len(pending) == 0 {
 		return
 	}
-	if w.refusals >= maxRefusals {
-		for _, it := range pending {
-			it.outcome.Err = reason.New(reason.InstallFailed, it.owner.String(), untriedSingle, w.refusals).
-				WithAdvice("mend the modules that the policy refuses; it is tried again by itself")
-		}
+	if w.untried(pending) {
 		return
 	}
 	err := w.commit(ctx, planned, pending)
@@ -197,17 +193,38 @@ func (w *work) bring(ctx context.Context, group []*want) {
 		}
 	case len(pending) == 1:
 		w.refusals++
-		w.h.refused[pending[0].key()] = true
+		w.h.refused.note(pending[0].key())
 		pending[0].outcome.Err = explainRefusal(pending[0], err)
 	default:
 		w.refusals++
 		first, last, named := split(pending, err)
+		if w.late() {
+			named = pending // so that the next call does not split the same group again
+		}
 		for _, it := range named {
-			w.h.refused[it.key()] = true // where this call ends early, the next tries it late
+			w.h.refused.note(it.key()) // where this call ends early, the next tries it late
 		}
 		w.bring(ctx, first)
 		w.bring(ctx, last)
 	}
+}
+
+func (w *work) late() bool { return !time.Now().Before(w.until) }
+
+// untried says of a group that this call does not come to it, where that is so.
+func (w *work) untried(pending []*want) bool {
+	late := w.late()
+	if !late && w.refusals < maxRefusals {
+		return false
+	}
+	for _, it := range pending {
+		e := reason.New(reason.InstallFailed, it.owner.String(), untriedSingle, w.refusals)
+		if late {
+			e = reason.New(reason.InstallFailed, it.owner.String(), untriedLate, w.h.opts.CallTime)
+		}
+		it.outcome.Err = e.WithAdvice("mend the modules that the policy refuses, or the compiler is slow with; it is tried again by itself")
+	}
+	return true
 }
 
 // split tells the units that the compiler names from the others, which are tried
@@ -231,7 +248,7 @@ func split(group []*want, err error) (first, last, named []*want) {
 func (w *work) confirm(group []*want) {
 	for _, it := range group {
 		it.outcome.Changed = true
-		delete(w.h.refused, it.key())
+		w.h.refused.forget(it.key())
 		missing, err := w.missing(it.record)
 		if err == nil && missing != "" {
 			err = reason.New(reason.InstallFailed, it.owner.String(), reloadedAndStill, missing).
