@@ -10,74 +10,64 @@ import (
 	"github.com/confine-dev/confine/pkg/profile/profiletest"
 )
 
+// reloading is a bench of which the reloads are counted.
+type reloading struct {
+	*bench
+	m *memory
+}
+
+// leaveMark ends as a process that is killed between the store and the kernel.
+func (b reloading) leaveMark(u profile.Unit) {
+	b.t.Helper()
+	dead := errors.New("died")
+	b.h.store = killed{b.m, dead}
+	if got := b.h.Install(b.t.Context(), []profile.Unit{u})[0]; !errors.Is(got.Err, dead) || !durableMark(b.h) {
+		b.t.Fatalf("%+v, a mark: %v", got, durableMark(b.h))
+	}
+	b.h.store = b.m
+}
+
+// listTwice expects one unit with so many types, after so many reloads in all.
+func (b reloading) listTwice(types, reloads int) {
+	b.t.Helper()
+	for range 2 {
+		in, err := b.h.Installed(b.t.Context())
+		must(b.t, err)
+		if len(in) != 1 || len(in[0].References) != types || b.m.reloads != reloads {
+			b.t.Errorf("listed %+v after %d reloads, want %d types and %d", in, b.m.reloads, types, reloads)
+		}
+	}
+}
+
 // TestAMarkThatStaysIsOneReload: where nobody installs any more, nothing takes
 // the mark away, and every listing would load the whole policy again.
 func TestAMarkThatStaysIsOneReload(t *testing.T) {
-	m, dead := newMemory(), errors.New("died")
-	b := newBench(t, m)
-	web := unit(owner("shop", "web"), profiletest.First)
-	leaveMark := func() {
-		t.Helper()
-		b.h.store = killed{m, dead}
-		if got := b.h.Install(t.Context(), []profile.Unit{web})[0]; !errors.Is(got.Err, dead) || !durableMark(b.h) {
-			t.Fatalf("%+v, a mark: %v", got, durableMark(b.h))
-		}
-		b.h.store = m
-	}
-	list := func(types int) {
-		t.Helper()
-		in, err := b.h.Installed(t.Context())
-		must(t, err)
-		if len(in) != 1 || len(in[0].References) != types {
-			t.Errorf("listed %+v, want %d types", in, types)
-		}
-	}
-	reloads := func(want int) {
-		t.Helper()
-		if m.reloads != want {
-			t.Errorf("%d reloads, want %d", m.reloads, want)
-		}
-	}
-	leaveMark()
+	m := newMemory()
+	b := reloading{newBench(t, m), m}
+	o := owner("shop", "web")
+	b.leaveMark(unit(o, profiletest.First))
 	m.fails = errors.New("no memory")
-	if _, err := b.h.Installed(t.Context()); !errors.Is(err, m.fails) {
-		t.Errorf("a reload that failed: %v", err)
+	if _, err := b.h.Installed(t.Context()); !errors.Is(err, m.fails) || m.reloads != 1 {
+		t.Errorf("a reload that failed: %v, %d", err, m.reloads)
 	}
 	m.fails = nil
-	reloads(1)
-	for range 5 {
-		list(2)
-	}
-	reloads(2)
+	b.listTwice(2, 2)
 	if !durableMark(b.h) {
 		t.Error("listing took the mark away")
 	}
 
-	// Another transaction is another mark, of this process or another.
-	web = unit(web.Owner, profiletest.Fewer)
-	leaveMark()
-	reloads(3) // with which Install begins
-	list(1)
-	list(1)
-	reloads(4)
-	other := *b
-	other.again()
-	web = unit(web.Owner, profiletest.First)
+	// Another transaction is another mark, of this process or another. Install
+	// begins with a reload of its own.
+	b.leaveMark(unit(o, profiletest.Fewer))
+	b.listTwice(1, 4)
 	mine := b.h
-	b.h = other.h
-	leaveMark()
-	b.h = mine
-	reloads(5)
-	list(2)
-	list(2)
-	reloads(6)
-
 	b.again()
-	list(2)
-	list(2)
-	reloads(7)
-	b.install(false, web) // takes it away
-	reloads(8)
-	b.inForce(web)
-	reloads(8)
+	b.leaveMark(unit(o, profiletest.First))
+	b.h = mine
+	b.listTwice(2, 6)
+	b.again()
+	b.listTwice(2, 7)
+	b.install(false, unit(o, profiletest.First)) // takes it away
+	b.listTwice(2, 8)
+	b.inForce(unit(o, profiletest.First))
 }
