@@ -25,7 +25,6 @@ import (
 // takesItsTime is a compiler that no texts get past that say so, within
 // secilc's bounds.
 type takesItsTime struct {
-	compiler
 	alone []string // the last text of each run that was of one
 }
 

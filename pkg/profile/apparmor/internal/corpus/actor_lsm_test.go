@@ -30,9 +30,9 @@ const (
 	sleep Act = "sleep"
 )
 
-// onMainThread keeps actors on the main thread, whose attributes are those of
+// This keeps actors on the main thread, whose attributes are those of
 // the process. It has to be asked for before main begins.
-var onMainThread = func() bool {
+var _ = func() bool {
 	if os.Getenv(actEnv) != "" {
 		runtime.LockOSThread()
 	}
