@@ -170,15 +170,11 @@ func describe(err error) string {
 
 // folder plans a kind's own folder, once nothing of it is in the kernel.
 func (p *Plan) folder(t *tree, dir *os.Root, k loadedKind) error {
-	root, err := openFolder(dir, k.folder)
+	root, entries, err := listFolder(dir, k.folder)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	entries, err := fs.ReadDir(root.FS(), ".")
-	if err != nil {
-		return err
-	}
 	for _, e := range entries {
 		name := path.Join(k.folder, e.Name())
 		switch {

@@ -298,6 +298,19 @@ func descend(dir *os.Root, name string) (*os.Root, func(), error) {
 	return at, closeAll, nil
 }
 
+// listFolder is openFolder, and lists what is in it.
+func listFolder(dir *os.Root, name string) (*os.Root, []fs.DirEntry, error) {
+	folder, err := openFolder(dir, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	entries, err := fs.ReadDir(folder.FS(), ".")
+	if err != nil {
+		return nil, nil, errors.Join(err, folder.Close())
+	}
+	return folder, entries, nil
+}
+
 // openFolder opens a folder that is no link.
 func openFolder(dir *os.Root, name string) (*os.Root, error) {
 	info, err := dir.Lstat(name)

@@ -95,15 +95,11 @@ func (p *Plan) seccomp(base string) error {
 
 // namespace plans the links of one namespace.
 func (p *Plan) namespace(t *tree, root *os.Root, namespace string) error {
-	dir, err := openFolder(root, namespace)
+	dir, entries, err := listFolder(root, namespace)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = dir.Close() }()
-	entries, err := fs.ReadDir(dir.FS(), ".")
-	if err != nil {
-		return err
-	}
 	for _, e := range entries {
 		name := path.Join(confineDir, namespace, e.Name())
 		if isTemp(e) {
@@ -129,15 +125,11 @@ func (p *Plan) namespace(t *tree, root *os.Root, namespace string) error {
 }
 
 func (p *Plan) artifacts(t *tree, root *os.Root) error {
-	dir, err := openFolder(root, artifactsDir)
+	dir, entries, err := listFolder(root, artifactsDir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = dir.Close() }()
-	entries, err := fs.ReadDir(dir.FS(), ".")
-	if err != nil {
-		return err
-	}
 	for _, e := range entries {
 		name := path.Join(confineDir, artifactsDir, e.Name())
 		switch {
